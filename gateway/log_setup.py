@@ -1,0 +1,76 @@
+"""Making the stream EVENTS, or updating it: what only the `admin` user may do."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import nats
+import nats.errors
+import structlog
+from nats.aio.client import Client
+
+from jarvis_mesh.config.log import STREAM, LogSettings, differs, stream_config
+from jarvis_mesh.schema.errors import SetupError, UnavailableError
+
+_TIMEOUT: Final = 10.0
+_NAME_IN_USE: Final = 10058
+_NOT_FOUND: Final = 10059
+
+log = structlog.get_logger(__name__)
+
+
+async def set_up_log(admin_url: str, settings: LogSettings) -> None:
+    """Make the stream as *settings* say, or update it; return when it is there.
+
+    The connection is closed again at once. Safe when several do so at the same time.
+
+    Raises:
+        UnavailableError: NATS can't be reached, or doesn't answer.
+        SetupError: the server refuses; the message says why.
+    """
+    try:
+        admin = await nats.connect(
+            admin_url,
+            name="mesh-log-setup",
+            allow_reconnect=False,
+            connect_timeout=_TIMEOUT,
+            error_cb=_ignore_error,  # what it would be told, the call raises too
+        )
+    except (OSError, nats.errors.Error, TimeoutError) as error:
+        raise UnavailableError(f"NATS can't be reached to make the log: {error!r}") from None
+    try:
+        await _make_or_update(admin, stream_config(settings))
+    except (OSError, nats.errors.Error, TimeoutError) as error:
+        raise UnavailableError(f"NATS didn't answer while the log was made: {error!r}") from None
+    finally:
+        await admin.close()
+
+
+async def _make_or_update(admin: Client, wanted: dict[str, Any]) -> None:
+    answer = await _call(admin, "INFO", {})
+    if answer.get("error", {}).get("err_code") == _NOT_FOUND:
+        answer = await _call(admin, "CREATE", wanted)
+        if answer.get("error", {}).get("err_code") == _NAME_IN_USE:
+            answer = await _call(admin, "INFO", {})  # somebody else was faster
+    _raise_for_error(answer)
+    if differs(answer["config"], wanted):
+        _raise_for_error(await _call(admin, "UPDATE", {**answer["config"], **wanted}))
+        log.info("log updated", stream=STREAM)
+
+
+async def _call(admin: Client, verb: str, request: dict[str, Any]) -> dict[str, Any]:
+    reply = await admin.request(
+        f"$JS.API.STREAM.{verb}.{STREAM}", json.dumps(request).encode(), timeout=_TIMEOUT
+    )
+    answer: dict[str, Any] = json.loads(reply.data)
+    return answer
+
+
+def _raise_for_error(answer: dict[str, Any]) -> None:
+    if error := answer.get("error"):
+        raise SetupError(f"the log {STREAM} can't be made: {error.get('description', error)}")
+
+
+async def _ignore_error(_error: Exception) -> None:
+    pass

@@ -1,0 +1,54 @@
+"""The stream is made once, whoever starts first, and follows the settings."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import nats
+import pytest
+
+from jarvis_mesh.cli.embedded import NatsServer
+from jarvis_mesh.config.log import LogSettings
+from jarvis_mesh.gateway.log_setup import set_up_log
+from jarvis_mesh.schema.errors import SetupError, UnavailableError
+from tests.conftest import StartNats
+
+
+async def stream_info(server: NatsServer) -> dict[str, Any]:
+    admin = await nats.connect(server.url("admin"))
+    try:
+        reply = await admin.request("$JS.API.STREAM.INFO.EVENTS", b"")
+    finally:
+        await admin.close()
+    info: dict[str, Any] = json.loads(reply.data)
+    return info
+
+
+async def test_several_that_start_together_make_one_stream(start_nats: StartNats) -> None:
+    server = await start_nats(None)
+    async with asyncio.TaskGroup() as group:
+        for _ in range(8):
+            group.create_task(set_up_log(server.url("admin"), LogSettings()))
+    assert (await stream_info(server))["config"]["subjects"][0] == "agent.>"
+
+
+async def test_an_update_keeps_the_log_and_its_epoch(start_nats: StartNats) -> None:
+    server = await start_nats(LogSettings())
+    before = await stream_info(server)
+    await set_up_log(server.url("admin"), LogSettings(families=("agent", "deploy")))
+    after = await stream_info(server)
+    assert after["created"] == before["created"]
+    assert "deploy.>" in after["config"]["subjects"]
+
+
+async def test_what_the_server_refuses_is_said(start_nats: StartNats) -> None:
+    server = await start_nats(None)
+    with pytest.raises(SetupError, match="can't be made"):
+        await set_up_log(server.url("admin"), LogSettings(families=("live",)))
+
+
+async def test_nats_away_is_said() -> None:
+    with pytest.raises(UnavailableError, match="can't be reached"):
+        await set_up_log("nats://127.0.0.1:9", LogSettings())
