@@ -122,9 +122,10 @@ class NatsServer:
         self._process = await asyncio.create_subprocess_exec(
             self._binary,
             *("--config", self._conf, "--addr", self.host, "--port", str(self.port or -1)),
-            *("--store_dir", self._store_dir, "--ports_file_dir", self._store_dir),
+            *("--ports_file_dir", self._store_dir),
             env={
                 **os.environ,
+                "MESH_NATS_STORE_DIR": str(self._store_dir.absolute()),
                 **{password_variable(user): self._passwords[user] for user in USERS},
             },
             stdin=asyncio.subprocess.DEVNULL,

@@ -48,7 +48,7 @@ max_payload: 1MB
 no_fast_producer_stall: true
 
 jetstream: {
-  store_dir: "jetstream"
+  store_dir: $MESH_NATS_STORE_DIR
 }
 
 authorization: {

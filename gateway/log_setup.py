@@ -33,7 +33,9 @@ async def set_up_log(admin_url: str, settings: LogSettings) -> None:
         admin = await nats.connect(
             admin_url,
             name="mesh-log-setup",
-            allow_reconnect=False,
+            # nats-py retries even a first connect: 1 is the least it can be told.
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0.1,
             connect_timeout=_TIMEOUT,
             error_cb=_ignore_error,  # what it would be told, the call raises too
         )
