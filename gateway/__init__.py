@@ -1,0 +1,1 @@
+"""The gateway: a client's channels become NATS subscriptions, what it missed is replayed."""

@@ -9,6 +9,7 @@ Source: docs/protocol.md, "Events".
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from typing import Any, Final, NoReturn
 
 import cbor2
@@ -68,7 +69,7 @@ def decode_body(body: bytes) -> Event:
     if len(body) > MAX_BODY_BYTES:
         raise TooLargeError(f"a body of {len(body):,} bytes, over {MAX_BODY_BYTES:,}")
     plain = decompress(body) if body.startswith(ZSTD_MAGIC) else body
-    items = decode_items(plain)
+    items = list(iter_items(plain))
     if len(items) != 1:
         raise EventError(f"the body holds {len(items)} CBOR items, not one event")
     return parse_event(items[0])
@@ -96,18 +97,16 @@ def decompress(body: bytes) -> bytes:
         raise EventError(f"no complete zstd frame of at most 4 MiB: {error}") from None
 
 
-def decode_items(plain: bytes) -> list[Any]:
-    """Return the items of a CBOR sequence (RFC 8742).
+def iter_items(plain: bytes) -> Iterator[Any]:
+    """Yield the items of a CBOR sequence (RFC 8742), up to the first malformed one.
 
     Raises:
         EventError: an item is malformed or cut, or has tags, duplicate keys, keys that aren't
             strings, or too deep a nesting.
     """
     stream = io.BytesIO(plain)
-    items = []
     while stream.tell() < len(plain):
-        items.append(_decode_item(stream))
-    return items
+        yield _decode_item(stream)
 
 
 def _decode_item(stream: io.BytesIO) -> object:

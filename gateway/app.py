@@ -1,0 +1,79 @@
+"""The ASGI application: routes, and the gateway's life within the server's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.resources import files
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from jarvis_mesh.config.settings import Settings
+from jarvis_mesh.gateway.gateway import Gateway
+from jarvis_mesh.gateway.guard import Guard
+from jarvis_mesh.gateway.websocket import serve_websocket
+
+_PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def create_app(settings: Settings | None = None, *, gateway: Gateway | None = None) -> Starlette:
+    """Return the application, for any ASGI server: `uvicorn --factory …gateway.app:create_app`.
+
+    Args:
+        settings: By default those of the environment.
+        gateway: One that the caller wants to drain itself.
+
+    Raises:
+        SetupError: a setting is wrong.
+    """
+    served = gateway or Gateway(settings or Settings.load())
+
+    async def websocket(socket: WebSocket) -> None:
+        await serve_websocket(socket, served)
+
+    async def healthz(_request: Request) -> Response:
+        failed = served.has_failed
+        return PlainTextResponse("failed\n" if failed else "ok\n", 500 if failed else 200)
+
+    async def readyz(_request: Request) -> Response:
+        ready = served.is_ready
+        return PlainTextResponse("ready\n" if ready else "not ready\n", 200 if ready else 503)
+
+    return Starlette(
+        routes=[
+            Route("/", _index),
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            WebSocketRoute("/v1/ws", websocket),
+        ],
+        middleware=[
+            Middleware(
+                Guard,
+                allowed_origins=served.settings.allowed_origins,
+                any_host=served.settings.insecure,
+            )
+        ],
+        lifespan=lambda _app: _living(served),
+    )
+
+
+@asynccontextmanager
+async def _living(gateway: Gateway) -> AsyncIterator[None]:
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(gateway.run())
+        yield
+        running.cancel()
+
+
+async def _index(_request: Request) -> Response:
+    page = files("jarvis_mesh.gateway").joinpath("index.html").read_text()
+    return HTMLResponse(page, headers=_PAGE_HEADERS)

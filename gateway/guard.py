@@ -1,0 +1,73 @@
+"""Which web pages may talk to the gateway: checks of Origin and Host for every request.
+
+A page of any site can open a WebSocket to this machine (browsers don't apply the same-origin
+policy to them), and by DNS rebinding can make its own name mean 127.0.0.1. The Origin of the
+first and the Host of the second give them away.
+
+Source: RFC 6455, section 10.2; docs/protocol.md, "Who may see what".
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Collection
+from typing import Final
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+_OPEN_TO_ALL: Final = frozenset({"/healthz", "/readyz"})
+"""Asked by orchestrators under any name, and telling nothing."""
+
+
+class Guard:
+    """ASGI middleware that answers 403 to what comes from elsewhere.
+
+    Args:
+        allowed_origins: Origins beside the gateway's own, such as `https://app.example`.
+        any_host: Whether Host may be any name, as when it listens beyond loopback.
+    """
+
+    def __init__(self, app: ASGIApp, allowed_origins: Collection[str], *, any_host: bool) -> None:
+        self._app = app
+        self._allowed_origins = frozenset(allowed_origins)
+        self._any_host = any_host
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        reason = self._refusal(scope)
+        if reason is None:
+            await self._app(scope, receive, send)
+            return
+        response = PlainTextResponse(f"{reason}\n", 403)
+        if scope["type"] == "websocket":
+            await WebSocket(scope, receive, send).send_denial_response(response)
+        else:
+            await response(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> str | None:
+        if scope["type"] not in ("http", "websocket") or scope["path"] in _OPEN_TO_ALL:
+            return None
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if not self._any_host and not is_loopback(host):
+            return "Without authentication the gateway answers to localhost only."
+        for origin in headers.getlist("origin"):
+            if origin not in self._allowed_origins and urlsplit(origin).netloc != host:
+                return f"Pages of {origin!r:.100} may not; see MESH_ALLOWED_ORIGINS."
+        return None
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether *host*, with or without a port, names this machine."""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        return (
+            name == "localhost"
+            or name.endswith(".localhost")
+            or ipaddress.ip_address(name).is_loopback
+        )
+    except ValueError:
+        return False

@@ -1,0 +1,98 @@
+"""Questions to NATS whose answers are one message or many, over one wildcard subscription."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple, TypeAlias
+
+from jarvis_mesh.config.nats_conf import GATEWAY
+from jarvis_mesh.gateway.nats_connection import NatsConnection
+from jarvis_mesh.schema.errors import DeadlineError, UnavailableError
+
+ANSWER_WITHIN: Final = 5.0
+"""Seconds for a question to be answered whole."""
+
+
+class Answer(NamedTuple):
+    """One message that answers a question."""
+
+    headers: bytes
+    """Raw, from `NATS/1.0` on; empty if there are none."""
+    body: bytes
+
+    @property
+    def status(self) -> bytes:
+        """The three digits of a status line `NATS/1.0 404 …`; empty for a plain message."""
+        return self.headers[9:12] if self.headers[8:9] == b" " else b""
+
+
+IsLast: TypeAlias = Callable[[Answer], bool]
+
+
+class _Question:
+    def __init__(self, is_last: IsLast) -> None:
+        self.is_last = is_last
+        self.answers: list[Answer] = []
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+
+class Inbox:
+    """Asks over one connection and matches the answers by their subject."""
+
+    def __init__(self, connection: NatsConnection) -> None:
+        self._nats = connection
+        self._prefix = f"_INBOX.{GATEWAY}.{secrets.token_hex(8)}."
+        self._numbers = itertools.count(1)
+        self._open: dict[bytes, _Question] = {}
+
+    async def open(self) -> None:
+        """Subscribe to the answers. Once per connection: nats-py renews it after a reconnect."""
+        await self._nats.listen(f"{self._prefix}*", self._receive)
+
+    async def ask(
+        self,
+        subject: str,
+        body: bytes,
+        *,
+        headers: Mapping[str, str] | None = None,
+        is_last: IsLast = lambda _answer: True,
+    ) -> list[Answer]:
+        """Publish *body* to *subject* and return its answers, the last one included.
+
+        Raises:
+            UnavailableError: not connected, the connection broke, or nobody serves *subject*.
+            DeadlineError: not answered whole within 5 s.
+        """
+        if not self._nats.is_connected:
+            raise UnavailableError("the gateway has no connection to NATS; try again soon")
+        reply = f"{self._prefix}{next(self._numbers)}"
+        question = self._open[reply.encode()] = _Question(is_last)
+        try:
+            await self._nats.publish(subject, body, reply=reply, headers=dict(headers or {}))
+            async with asyncio.timeout(ANSWER_WITHIN):
+                await question.done
+        except TimeoutError:
+            raise DeadlineError(f"NATS didn't answer {subject} in {ANSWER_WITHIN:.0f} s") from None
+        finally:
+            del self._open[reply.encode()]
+        if question.answers[-1].status == b"503":
+            raise UnavailableError(f"nobody on NATS serves {subject}; does the log exist?")
+        return question.answers
+
+    def fail_all(self) -> None:
+        """Fail what is asked now: the connection broke and no answer will come."""
+        for question in self._open.values():
+            if not question.done.done():
+                question.done.set_exception(UnavailableError("the connection to NATS broke"))
+
+    def _receive(self, subject: bytes, headers: bytes, body: bytes) -> None:
+        question = self._open.get(bytes(subject))
+        if question is None or question.done.done():
+            return  # given up
+        answer = Answer(headers, body)
+        question.answers.append(answer)
+        if question.is_last(answer):
+            question.done.set_result(None)

@@ -1,0 +1,62 @@
+"""Serving the gateway with uvicorn, and shutting it down in order.
+
+On the way down: tell every client to come back (`closing`, 1012), wait for them to go, stop
+listening, close NATS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import uvicorn
+
+from jarvis_mesh.config.settings import Settings
+from jarvis_mesh.gateway.app import create_app
+from jarvis_mesh.gateway.gateway import Gateway
+from jarvis_mesh.schema.wire import MAX_MESSAGE_BYTES
+
+STOP_WITHIN: Final = 2
+"""Seconds for what is left of requests once the clients were drained."""
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the caller decides when to stop."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(settings: Settings, sock: socket.socket, stopping: asyncio.Event) -> None:
+    """Serve on *sock*, bound by the caller, until *stopping* is set; then drain and return.
+
+    The stream is made or updated first if the settings have an admin URL.
+    """
+    gateway = Gateway(settings)
+    server = _Server(
+        uvicorn.Config(
+            create_app(gateway=gateway),
+            lifespan="on",
+            ws="websockets-sansio",
+            ws_max_size=MAX_MESSAGE_BYTES,
+            # Payloads are zstd already.
+            ws_per_message_deflate=False,
+            # A slow reader isn't a dead one; heartbeats are the protocol's own.
+            ws_ping_interval=None,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=STOP_WITHIN,
+        )
+    )
+    async with asyncio.TaskGroup() as tasks:
+        serving = tasks.create_task(server.serve(sockets=[sock]))
+        told = tasks.create_task(stopping.wait())
+        await asyncio.wait({serving, told}, return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
+        await gateway.drain()
+        server.should_exit = True

@@ -1,0 +1,33 @@
+"""What all connections of a gateway share."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Final
+
+from jarvis_mesh.gateway.fanout import Fanout
+from jarvis_mesh.gateway.live_feed import LiveFeed
+from jarvis_mesh.gateway.log_reader import LogReader
+from jarvis_mesh.gateway.publishing import Publishing
+from jarvis_mesh.schema.clock import Clock
+
+MAX_RETRY_MS: Final = 2_000
+"""Clients that are sent away come back spread over this long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The collaborators that a connection is given."""
+
+    live: LiveFeed
+    reader: LogReader
+    publishing: Publishing
+    fanout: Fanout
+    clock: Clock
+    heartbeat: float
+    """Seconds after which a client that was sent nothing is sent a heartbeat."""
+
+    def retry_ms(self) -> int:
+        """Return when one client that is sent away should come back."""
+        return random.randint(0, MAX_RETRY_MS)  # noqa: S311 - spreads load, hides nothing
