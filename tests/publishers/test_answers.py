@@ -1,0 +1,29 @@
+"""What counts as stored, as worth another try, and as final."""
+
+from __future__ import annotations
+
+import pytest
+
+from jarvis_mesh.publishers.answers import Refused, Stored, parse_answer
+
+
+def test_an_acknowledgement_has_the_sequence() -> None:
+    assert parse_answer(b"", b'{"stream":"EVENTS","seq":7,"duplicate":true}') == Stored(7)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "final"),
+    [
+        (b"NATS/1.0 503\r\n\r\n", b"", False),
+        (b"", b'{"error":{"code":503,"description":"no leader"},"seq":0}', False),
+        (b"", b'{"error":{"code":400,"description":"too large"},"seq":0}', True),
+        (b"", b"nonsense", False),
+        (b"", b"\xff", False),
+    ],
+)
+def test_a_refusal_is_final_only_when_the_event_is_wrong(
+    headers: bytes, body: bytes, final: bool
+) -> None:
+    answer = parse_answer(headers, body)
+    assert isinstance(answer, Refused)
+    assert answer.final is final
