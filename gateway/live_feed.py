@@ -280,7 +280,7 @@ class LiveFeed:
 def _give(event: StoredEvent, interest: Interest) -> None:
     if event.is_tick:
         return
-    for sink in interest.sinks:
+    for sink in tuple(interest.sinks):  # a client that is too slow leaves meanwhile
         if sink.last_seq < event.seq:
             sink.last_seq = event.seq
             sink.deliver(event)

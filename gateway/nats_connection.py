@@ -91,8 +91,14 @@ class NatsConnection(Client):
         handler = self._handlers.get(sid)
         if handler is None:
             await super()._process_msg(sid, subject, reply, data, headers)
-        else:
+            return
+        try:
             handler(subject, headers or b"", data)
+        except Exception:
+            # nats-py would stop reading without a word. A new connection is repaired from
+            # the last position, so the message isn't lost.
+            log.exception("a message from NATS failed", subject=bytes(subject))
+            await self.force_reconnect()
 
     async def _report(self, error: Exception) -> None:
         log.warning("NATS", error=str(error) or repr(error))

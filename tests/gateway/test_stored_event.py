@@ -1,0 +1,72 @@
+"""What counts as a copy of the log, and what counts as readable."""
+
+from __future__ import annotations
+
+import json
+
+import cbor2
+import pytest
+
+from jarvis_mesh.gateway.stored_event import Place, StoredEvent, place_in_log
+from jarvis_mesh.schema import encode_body
+from tests.support.publishing import make_event
+from tests.support.stored import stored, unreadable
+
+SUBJECT = "agent.created._.tests._._._"
+
+
+def headers(*lines: str) -> bytes:
+    return ("NATS/1.0\r\n" + "".join(f"{line}\r\n" for line in lines) + "\r\n").encode()
+
+
+GOOD = ("Nats-Stream: EVENTS", f"Nats-Subject: {SUBJECT}", "Nats-Sequence: 7")
+
+
+def test_the_place_is_what_the_server_says() -> None:
+    assert place_in_log(headers("Nats-Msg-Id: x", *GOOD)) == Place(SUBJECT, 7)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (),
+        GOOD[:2],
+        GOOD[1:],
+        ("Nats-Stream: OTHER", *GOOD[1:]),
+        (*GOOD[:2], "Nats-Sequence: -7"),
+        (*GOOD[:2], "Nats-Sequence: ٧"),
+        (GOOD[0], "Nats-Subject: agent.created", GOOD[2]),
+        (GOOD[0], "Nats-Subject: agent.*._.tests._._._", GOOD[2]),
+    ],
+)
+def test_anything_else_is_no_copy(lines: tuple[str, ...]) -> None:
+    assert place_in_log(headers(*lines)) is None
+
+
+def test_forged_headers_lose_to_the_servers_which_come_last() -> None:
+    forged = ("Nats-Stream: EVENTS", "Nats-Subject: a.b.c.d.e.f.g", "Nats-Sequence: 99")
+    assert place_in_log(headers(*forged, *GOOD)) == Place(SUBJECT, 7)
+
+
+def test_an_answer_that_was_steered_into_the_log_is_unreadable() -> None:
+    event = make_event()
+    steered = StoredEvent(
+        Place(event.subject, 1), headers("Nats-Stream: EVENTS", *GOOD), encode_body(event)
+    )
+    assert steered.event is None
+
+
+def test_an_event_on_another_subject_is_unreadable() -> None:
+    moved = StoredEvent(Place("agent.deleted._.tests._._._", 1), b"", encode_body(make_event()))
+    assert moved.event is None
+    assert unreadable(1, SUBJECT).event is None
+
+
+def test_each_form_has_the_same_event() -> None:
+    event = stored(7, entity="a.b")
+    assert event.event is not None
+    expected = {"op": "event", "seq": 7, "event": event.event.to_map()}
+    assert json.loads(event.json) == expected
+    assert json.loads(event.json_for('s"1')) == expected | {"sub": 's"1'}
+    assert cbor2.loads(event.cbor) == [7, event.body]
+    assert cbor2.loads(event.cbor_for("s")) == [7, event.body, "s"]

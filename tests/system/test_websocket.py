@@ -1,0 +1,387 @@
+"""The WebSocket protocol, message by message, as a client written from its page sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import cbor2
+import pytest
+import websockets
+
+from jarvis_mesh.schema import new_id
+from tests.support.gateway import RunningGateway
+from tests.support.plain_client import PlainClient, connect
+from tests.support.publishing import TestPublisher, make_event
+
+JSON = "mesh.v1.json"
+CBOR = "mesh.v1.cbor"
+
+
+@pytest.fixture(params=[None, JSON, CBOR])
+async def client(
+    mesh: RunningGateway, request: pytest.FixtureRequest
+) -> AsyncIterator[PlainClient]:
+    """A client of each form, welcomed."""
+    async with connect(mesh.url, request.param) as connected:
+        await connected.expect("welcome")
+        yield connected
+
+
+async def refused(client: PlainClient, op: str, **fields: Any) -> str:
+    """Return the code with which a request is refused."""
+    answer = await client.ask(op, **fields)
+    assert answer["op"] == "error", answer
+    assert answer["message"]
+    return str(answer["code"])
+
+
+async def still_lives(client: PlainClient) -> None:
+    assert (await client.ask("ping"))["op"] == "pong"
+
+
+async def test_welcome_comes_first_and_says_what_is_allowed(mesh: RunningGateway) -> None:
+    async with connect(mesh.url) as client:
+        welcome = await client.next()
+    assert welcome["op"] == "welcome"
+    assert welcome["protocol"] == 1
+    assert welcome["auth"] == "none"
+    assert welcome["heartbeat_s"] == 15
+    assert welcome["limits"] == {
+        "message_bytes": 1024 * 1024,
+        "subscriptions": 100,
+        "channels": 100,
+    }
+    epoch, seq = welcome["cursor"].split(":")
+    assert len(epoch) == 19
+    assert seq.isdigit()
+
+
+async def test_the_subprotocol_asked_for_is_the_one_spoken(mesh: RunningGateway) -> None:
+    for subprotocol, kind in ((None, str), (JSON, str), (CBOR, bytes)):
+        async with connect(mesh.url, subprotocol) as client:
+            assert client.socket.subprotocol == subprotocol
+            assert isinstance(await client.socket.recv(), kind)
+
+
+async def test_an_unknown_subprotocol_is_refused(mesh: RunningGateway) -> None:
+    with pytest.raises(websockets.InvalidStatus) as refusal:
+        async with connect(mesh.url, "mesh.v9"):
+            pass
+    assert refusal.value.response.status_code == 400
+
+
+async def test_live_events_come_untagged_and_once(
+    client: PlainClient, events: TestPublisher
+) -> None:
+    subscribed = await client.subscribe("event:agent:**")
+    assert subscribed["filters"] == ["agent.*.*.*.*.*.*"]
+    await client.subscribe("entity:e1", sub="b")
+    event = make_event(entity="e1", payload={"agentId": "é", "n": 1.5})
+    seq = await events.publish(event)
+    message = await client.expect("event")
+    assert message == {"op": "event", "seq": seq, "event": event.to_map()}
+    await still_lives(client)
+    assert [m["seq"] for m in client.received if m["op"] == "event"] == [seq]
+
+
+async def test_only_what_was_asked_for_comes(client: PlainClient, events: TestPublisher) -> None:
+    await client.subscribe("event:agent:created&user:alice")
+    await events.publish(make_event(user="bob"))
+    await events.publish(make_event("agent:updated", user="alice"))
+    seq = await events.publish(make_event(user="alice"))
+    assert (await client.expect("event"))["seq"] == seq
+    assert len([m for m in client.received if m["op"] == "event"]) == 1
+
+
+async def test_a_replay_is_tagged_and_ends_with_live(
+    client: PlainClient, events: TestPublisher
+) -> None:
+    seqs = await events.publish_many(300, entity="e")
+    subscribed = await client.subscribe("entity:e", since="start")
+    replayed = await client.events(300)
+    assert [(m["sub"], m["seq"]) for m in replayed] == [("a", seq) for seq in seqs]
+    live = await client.expect("live", sub="a")
+    assert live["replayed"] == 300
+    assert int(live["cursor"].split(":")[1]) >= seqs[-1]
+    assert subscribed["cursor"].split(":")[0] == live["cursor"].split(":")[0]
+    seq = await events.publish(entity="e")
+    message = await client.expect("event")
+    assert (message["seq"], message.get("sub")) == (seq, None)
+
+
+async def test_a_cursor_continues_after_it(client: PlainClient, events: TestPublisher) -> None:
+    first = await client.subscribe("entity:e")
+    seqs = await events.publish_many(5, entity="e")
+    epoch = first["cursor"].split(":")[0]
+    await client.subscribe("entity:e", sub="b", since=f"{epoch}:{seqs[1]}")
+    tagged = [m async for m in tagged_until_live(client, "b")]
+    assert [m["seq"] for m in tagged] == seqs[2:]
+
+
+async def tagged_until_live(client: PlainClient, sub: str) -> AsyncIterator[dict[str, Any]]:
+    while (message := await client.next())["op"] != "live":
+        if message.get("sub") == sub and message["op"] == "event":
+            yield message
+
+
+async def test_last_gives_the_newest_of_each_subject_in_log_order(
+    client: PlainClient, events: TestPublisher
+) -> None:
+    for entity in "abacab":
+        await events.publish(entity=entity)
+    c, a, b = await events.publish_many(1, entity="c") + [
+        await events.publish(entity="a"),
+        await events.publish(entity="b"),
+    ]
+    await client.subscribe("event:agent:created", since="last")
+    assert [m["seq"] async for m in tagged_until_live(client, "a")] == [c, a, b]
+
+
+async def test_since_takes_seconds_and_times(client: PlainClient, events: TestPublisher) -> None:
+    seqs = await events.publish_many(3)
+    for sub, since in (
+        ("a", {"seconds": 3600}),
+        ("b", "2020-01-01T00:00:00Z"),
+        ("c", "2020-01-01T00:00:00.5+02:00"),
+    ):
+        await client.subscribe("all", sub=sub, since=since)
+        assert [m["seq"] async for m in tagged_until_live(client, sub)] == seqs
+    for sub, since in (("d", {"seconds": 0}), ("e", "2999-01-01T00:00:00Z")):
+        await client.subscribe("all", sub=sub, since=since)
+        live = await client.expect("live", sub=sub)
+        assert live.get("replayed", 0) == 0
+
+
+async def test_another_epoch_and_a_cursor_ahead_are_gaps(
+    client: PlainClient, events: TestPublisher
+) -> None:
+    seqs = await events.publish_many(2)
+    epoch = (await client.subscribe("all"))["cursor"].split(":")[0]
+    for sub, since, reason in (("b", "123:40", "epoch"), ("c", f"{epoch}:1000000", "reset")):
+        await client.subscribe("all", sub=sub, since=since)
+        gap = await client.expect("gap", sub=sub)
+        assert gap["reason"] == reason
+        assert "to" not in gap
+        assert gap["cursor"] == f"{epoch}:0"
+        assert [m["seq"] async for m in tagged_until_live(client, sub)] == seqs
+
+
+async def test_what_retention_took_is_a_gap_with_the_right_numbers(
+    client: PlainClient, events: TestPublisher
+) -> None:
+    seqs = await events.publish_many(5)
+    cursor = (await client.subscribe("all"))["cursor"]
+    epoch = cursor.split(":")[0]
+    await events.jetstream.purge_stream("EVENTS", seq=seqs[3])
+    await client.subscribe("all", sub="b", since=f"{epoch}:{seqs[0]}")
+    gap = await client.expect("gap", sub="b")
+    assert (gap["reason"], gap["from"], gap["to"]) == ("expired", seqs[0] + 1, seqs[3] - 1)
+    assert gap["cursor"] == f"{epoch}:{seqs[3] - 1}"
+    assert [m["seq"] async for m in tagged_until_live(client, "b")] == seqs[3:]
+
+
+async def test_an_unreadable_event_is_a_gap_live_and_in_replay(
+    client: PlainClient, events: TestPublisher
+) -> None:
+    await client.subscribe("all")
+    await client.subscribe("source:x", sub="b")
+    ack = await events.jetstream.publish("agent.created._.x._._._", b"nonsense")
+    for sub in "ab":
+        gap = await client.expect("gap", sub=sub)
+        assert (gap["reason"], gap["from"], gap["to"]) == ("unreadable", ack.seq, ack.seq)
+    seq = await events.publish()
+    assert (await client.expect("event"))["seq"] == seq
+    await client.subscribe("all", sub="c", since="start")
+    assert (await client.expect("gap", sub="c"))["reason"] == "unreadable"
+    assert (await client.expect("event", sub="c"))["seq"] == seq
+
+
+async def test_conflation_sends_the_newest_tagged(
+    client: PlainClient, events: TestPublisher
+) -> None:
+    await client.subscribe("all", conflate_ms=300)
+    seqs = await events.publish_many(20, entity="e")
+    received = [await client.expect("event")]
+    while received[-1]["seq"] < seqs[-1]:
+        received.append(await client.expect("event"))
+    assert all(message["sub"] == "a" for message in received)
+    assert len(received) < len(seqs)
+
+
+async def test_publish_stores_the_event_with_the_gateways_own_facts(
+    client: PlainClient,
+) -> None:
+    await client.subscribe("all")
+    event_id = new_id(0)
+    event = {
+        "id": event_id,
+        "type": "agent:status",
+        "payload": {"agentId": "a7", "status": "idle"},
+        "metadata": {"session": "s", "user": "mallory"},
+    }
+    answers = [await client.ask("publish", id=f"p{n}", event=event) for n in range(2)]
+    assert [answer["op"] for answer in answers] == ["published", "published"]
+    assert answers[0]["seq"] == answers[1]["seq"], "the same id is stored once"
+    message = next(m for m in client.received if m["op"] == "event")
+    assert message["seq"] == answers[0]["seq"]
+    assert message["event"]["id"] == event_id
+    assert message["event"]["source"] == "client"
+    assert message["event"]["metadata"] == {"session": "s", "entity": "a7"}
+
+
+async def test_refused_events_say_why(client: PlainClient) -> None:
+    good = {"type": "agent:status", "payload": {"agentId": "a", "status": "s"}}
+    for change, code in (
+        ({"type": "nofamily:x"}, "bad_request"),
+        ({"type": "AGENT"}, "bad_request"),
+        ({"payload": {"status": "s"}}, "bad_request"),
+        ({"payload": {"agentId": "a", "status": 3}}, "bad_request"),
+        ({"payload": {"agentId": "a", "status": "s", "n": 2**60}}, "bad_request"),
+        ({"id": "no-uuid"}, "bad_request"),
+        ({"metadata": {"entity": "x" * 200}}, "bad_request"),
+        ({"metadata": {"priority": "urgent"}}, "bad_request"),
+    ):
+        assert await refused(client, "publish", event={**good, **change}) == code
+    assert await refused(client, "publish") == "bad_request"
+
+
+BAD_MESSAGES: list[tuple[dict[str, Any], str]] = [
+    ({"op": "dance"}, "unknown_op"),
+    ({"op": 7}, "bad_request"),
+    ({}, "bad_request"),
+    ({"op": "subscribe"}, "bad_request"),
+    ({"op": "subscribe", "sub": "", "channels": ["all"]}, "bad_request"),
+    ({"op": "subscribe", "sub": 1, "channels": ["all"]}, "bad_request"),
+    ({"op": "subscribe", "sub": "x", "channels": "all"}, "bad_request"),
+    ({"op": "subscribe", "sub": "x", "channels": []}, "bad_request"),
+    ({"op": "subscribe", "sub": "x", "channels": [None]}, "bad_request"),
+    ({"op": "subscribe", "sub": "x", "channels": ["nonsense:x"]}, "bad_channel"),
+    ({"op": "subscribe", "sub": "x", "channels": ["event:agent"]}, "bad_channel"),
+    ({"op": "subscribe", "sub": "x", "channels": ["all"] * 10_000}, "limit_exceeded"),
+    ({"op": "subscribe", "sub": "x", "channels": ["all"], "since": "soon"}, "bad_cursor"),
+    ({"op": "subscribe", "sub": "x", "channels": ["all"], "since": 5}, "bad_cursor"),
+    ({"op": "subscribe", "sub": "x", "channels": ["all"], "conflate_ms": 0}, "bad_request"),
+    ({"op": "unsubscribe", "sub": "never"}, "unknown_subscription"),
+    ({"op": "auth", "token": "x"}, "bad_request"),
+    ({"op": "request", "service": "terminal", "method": "write"}, "forbidden"),
+    ({"op": "ping", "id": 1.5}, "bad_request"),
+    ({"op": "ping", "id": "x" * 65}, "bad_request"),
+]
+
+GARBAGE: list[str | bytes] = [
+    "garbage",
+    "[]",
+    "null",
+    '"ping"',
+    "1e999",
+    "[" * 100_000,
+    "9" * 100_000,
+    '{"op":"ping"',
+    "\x00",
+    b"\xff\xff",
+    b"\x81" * 1000,
+    cbor2.dumps(["ping"]),
+    cbor2.dumps({"op": "ping", 7: 7}),
+    cbor2.dumps({"op": b"ping"}),
+    "x" * 1024 * 1024,
+    b"\xff" * 1024 * 1024,
+]
+
+
+async def test_bad_messages_are_answered_and_the_connection_lives(client: PlainClient) -> None:
+    for message, code in BAD_MESSAGES:
+        await client.socket.send(json.dumps(message))
+        answer = await client.next()
+        assert (answer["op"], answer.get("code")) == ("error", code), message
+        assert answer["message"]
+        assert answer["retryable"] is False
+        await still_lives(client)
+
+
+async def test_garbage_is_answered_and_the_connection_lives(client: PlainClient) -> None:
+    for data in GARBAGE:
+        await client.socket.send(data)
+        answer = await client.next()
+        assert (answer["op"], answer.get("code")) == ("error", "bad_request"), data[:20]
+        await still_lives(client)
+    await client.socket.send(b"")
+    await client.socket.send("")
+    await still_lives(client)
+
+
+async def test_each_line_is_judged_alone(client: PlainClient) -> None:
+    await client.socket.send('{"op":"ping","id":1}\n\nnonsense\n  \n{"op":"ping","id":2}\n')
+    assert [(await client.next())["op"] for _ in range(3)] == ["pong", "error", "pong"]
+
+
+async def test_what_follows_a_malformed_cbor_item_is_skipped(client: PlainClient) -> None:
+    ping = cbor2.dumps({"op": "ping", "id": 1})
+    await client.socket.send(ping + ping + b"\xff" + ping)
+    assert [(await client.next())["op"] for _ in range(3)] == ["pong", "pong", "error"]
+    await client.send("ping", id="end")
+    assert (await client.next())["id"] == "end"
+
+
+async def test_a_message_over_the_limit_closes_with_1009(client: PlainClient) -> None:
+    await client.socket.send("x" * (1024 * 1024 + 1))
+    assert await client.close_code() == 1009
+
+
+async def test_subscription_names_are_taken_and_freed(client: PlainClient) -> None:
+    await client.subscribe("all")
+    taken = await refused(client, "subscribe", sub="a", channels=["all"])
+    assert taken == "duplicate_subscription"
+    answer = await client.ask("unsubscribe", sub="a", id="u")
+    assert answer == {"op": "unsubscribed", "id": "u", "sub": "a"}
+    await client.subscribe("all")
+
+
+async def test_an_unsubscribed_channel_is_silent(
+    client: PlainClient, events: TestPublisher
+) -> None:
+    await client.subscribe("entity:e")
+    await client.subscribe("entity:f", sub="b")
+    await client.ask("unsubscribe", sub="a")
+    await events.publish(entity="e")
+    seq = await events.publish(entity="f")
+    assert (await client.expect("event"))["seq"] == seq
+    assert len([m for m in client.received if m["op"] == "event"]) == 1
+
+
+async def test_a_connection_has_at_most_100_subscriptions(client: PlainClient) -> None:
+    for number in range(100):
+        await client.subscribe(f"entity:e{number}", sub=str(number))
+    assert await refused(client, "subscribe", sub="x", channels=["all"]) == "limit_exceeded"
+    await still_lives(client)
+
+
+async def test_filters_that_another_covers_are_dropped(client: PlainClient) -> None:
+    answer = await client.subscribe("event:agent:created", "agent.>", "event:agent:*", "user:u")
+    assert answer["filters"] == ["agent.*.*.*.*.*.*", "*.*.*.*.*.u.*"]
+    many = [f"entity:e{number}" for number in range(65)]
+    assert await refused(client, "subscribe", sub="x", channels=many) == "limit_exceeded"
+
+
+async def test_a_flood_of_bad_lines_is_answered_at_the_readers_pace(client: PlainClient) -> None:
+    await client.socket.send("{\n" * 50_000)
+    for _ in range(50_000):
+        assert (await client.next())["op"] == "error"
+    await still_lives(client)
+
+
+async def test_many_connections_at_once(mesh: RunningGateway, events: TestPublisher) -> None:
+    async def watch(subscribed: asyncio.Barrier) -> int:
+        async with connect(mesh.url) as client:
+            await client.subscribe("all")
+            await subscribed.wait()
+            return int((await client.expect("event", within=20))["seq"])
+
+    barrier = asyncio.Barrier(101)
+    async with asyncio.TaskGroup() as tasks:
+        watchers = [tasks.create_task(watch(barrier)) for _ in range(100)]
+        await barrier.wait()
+        seq = await events.publish()
+    assert {watcher.result() for watcher in watchers} == {seq}
