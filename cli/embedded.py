@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -10,11 +11,13 @@ import secrets
 import shutil
 import string
 import sys
-from asyncio.subprocess import Process
-from collections.abc import Mapping
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Final
 
+from jarvis_mesh.cli.leftovers import end_with_parent, store_flag
+from jarvis_mesh.cli.racing import unless
 from jarvis_mesh.config.nats_conf import USERS, password_variable
 from jarvis_mesh.schema.clock import Clock, SystemClock
 from jarvis_mesh.schema.errors import SetupError
@@ -24,6 +27,8 @@ MIN_VERSION: Final = (2, 11)
 READY_WITHIN: Final = 30.0
 """Seconds; a store of 10 GiB takes some to open."""
 STOP_WITHIN: Final = 10.0
+"""Seconds after which a server that hangs is killed."""
+_ANSWER_WITHIN: Final = 10.0
 _POLL: Final = 0.005
 _WORD: Final = string.ascii_letters + string.digits
 
@@ -48,22 +53,41 @@ def find_binary() -> Path:
 
 async def check_version(binary: Path) -> None:
     """Raise `SetupError` unless *binary* is a nats-server that is new enough."""
+    output = await _output_of(binary, "--version")
+    match = re.search(r"v(\d+)\.(\d+)\S*", output)
+    if match is None or (int(match[1]), int(match[2])) < MIN_VERSION:
+        version = match[0] if match else f"no nats-server (it says {output.strip()[:40]!r})"
+        raise SetupError(
+            f"{binary} is {version}, but jarvis-mesh needs nats-server 2.11 or newer: "
+            "update it, or take it off PATH"
+        )
+
+
+async def _output_of(binary: Path, flag: str) -> str:
     try:
         process = await asyncio.create_subprocess_exec(
-            binary, "--version", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+            binary, flag, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT
         )
     except OSError as error:
         raise SetupError(f"{binary} can't be run: {error}") from None
-    output = (await process.communicate())[0].decode(errors="replace")
-    match = re.search(r"v(\d+)\.(\d+)", output)
-    if match is None or (int(match[1]), int(match[2])) < MIN_VERSION:
-        version = match[0] if match else repr(output[:40])
-        raise SetupError(f"{binary} is {version}; jarvis-mesh needs nats-server 2.11 or newer")
+    try:
+        async with asyncio.timeout(_ANSWER_WITHIN):
+            return (await process.communicate())[0].decode(errors="replace")
+    except TimeoutError:
+        raise SetupError(f"{binary} {flag} doesn't answer: is it a nats-server?") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 def new_password() -> str:
     """Return a password that NATS can only read as a word (it parses what $VARIABLES hold)."""
     return secrets.choice(string.ascii_letters) + "".join(secrets.choice(_WORD) for _ in range(31))
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 class NatsServer:
@@ -75,7 +99,7 @@ class NatsServer:
         store_dir: Where JetStream keeps the log; made if need be.
         passwords: One for every user of nats.conf.
         port: 0 picks a free one at the first start, which later starts keep.
-        log: Where its output goes; `None` throws it away.
+        log: The file that its output is appended to; `None` throws it away.
     """
 
     def __init__(
@@ -87,16 +111,16 @@ class NatsServer:
         *,
         host: str = "127.0.0.1",
         port: int = 0,
-        log: IO[bytes] | None = None,
+        log: Path | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.host = host
         self.port = port
+        self.log = log
         self._binary = binary
         self._conf = conf
         self._store_dir = store_dir
         self._passwords = passwords
-        self._log = log
         self._clock = clock or SystemClock()
         self._process: Process | None = None
 
@@ -116,42 +140,52 @@ class NatsServer:
         Raises:
             SetupError: it ended at once, or wasn't ready within 30 s.
         """
+        try:
+            self._process = await self._spawn()
+        except OSError as error:
+            raise SetupError(f"nats-server can't be started: {error}") from None
+        self.port = await self._wait_for_port(self._process)
+
+    async def _spawn(self) -> Process:
         self._store_dir.mkdir(parents=True, exist_ok=True)
         for stale in self._store_dir.glob("*.ports"):
             stale.unlink()
-        self._process = await asyncio.create_subprocess_exec(
-            self._binary,
-            *("--config", self._conf, "--addr", self.host, "--port", str(self.port or -1)),
-            *("--ports_file_dir", self._store_dir),
-            env={
-                **os.environ,
-                "MESH_NATS_STORE_DIR": str(self._store_dir.absolute()),
-                **{password_variable(user): self._passwords[user] for user in USERS},
-            },
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=self._log or asyncio.subprocess.DEVNULL,
-            stderr=self._log or asyncio.subprocess.DEVNULL,
-            # Ctrl-C in the terminal goes to us alone; we stop the server last.
-            start_new_session=True,
-        )
-        self.port = await self._wait_for_port(self._process)
+        with self._open_log() as log:
+            return await asyncio.create_subprocess_exec(
+                self._binary,
+                *("--config", self._conf, "--addr", self.host, "--port", str(self.port or -1)),
+                store_flag(self._store_dir),
+                env=self._environment(),
+                stdin=DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Ctrl-C in the terminal goes to us alone; we stop the server last.
+                start_new_session=True,
+                preexec_fn=end_with_parent(),
+            )
 
     async def wait(self) -> int:
-        """Return the exit code once the process has ended."""
+        """Return the exit code once the process has ended; negative for a signal."""
         assert self._process is not None, "not started"  # noqa: S101
         return await self._process.wait()
 
-    async def stop(self) -> None:
-        """End the process and return when it is gone; SIGKILL after 10 s. Idempotent."""
+    async def stop(self, hurry: asyncio.Event | None = None) -> None:
+        """End the process and return when it is gone. Idempotent.
+
+        It is killed after 10 s, or as soon as *hurry* is set, or when we are cancelled.
+        """
         process = self._process
         if process is None or process.returncode is not None:
             return
-        process.terminate()
         try:
-            async with asyncio.timeout(STOP_WITHIN):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError, TimeoutError):
+                process.terminate()
+                async with asyncio.timeout(STOP_WITHIN):
+                    await unless(hurry or asyncio.Event(), process.wait())
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
             await process.wait()
 
     def kill(self) -> None:
@@ -159,15 +193,39 @@ class NatsServer:
         assert self._process is not None, "not started"  # noqa: S101
         self._process.kill()
 
+    def last_words(self) -> str:
+        """Return the last line of its log, if it has one."""
+        if self.log is None or not self.log.exists():
+            return ""
+        lines = self.log.read_bytes()[-1000:].decode(errors="replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "MESH_NATS_STORE_DIR": str(self._store_dir.absolute()),
+            **{password_variable(user): self._passwords[user] for user in USERS},
+        }
+
+    @contextlib.contextmanager
+    def _open_log(self) -> Iterator[IO[bytes] | int]:
+        if self.log is None:
+            yield DEVNULL
+        else:
+            # Appended to, so that truncating it while the server runs leaves no hole.
+            with open(self.log, "ab", opener=_open_private) as file:
+                yield file
+
     async def _wait_for_port(self, process: Process) -> int:
         """Return the port from the file that nats-server writes once it is ready."""
         path = self._store_dir / f"nats-server_{process.pid}.ports"
         deadline = self._clock.monotonic() + READY_WITHIN
         while self._clock.monotonic() < deadline:
             if process.returncode is not None:
-                raise SetupError(f"nats-server ended at once with code {process.returncode}")
+                raise SetupError(
+                    f"nats-server ended at once with code {process.returncode} {self.last_words()}"
+                )
             if path.exists() and (text := path.read_text()):
-                path.unlink()
                 url: str = json.loads(text)["nats"][0]
                 return int(url.rpartition(":")[2])
             await self._clock.sleep(_POLL)

@@ -49,6 +49,9 @@ no_fast_producer_stall: true
 
 jetstream: {
   store_dir: $MESH_NATS_STORE_DIR
+  # The log's own limit decides. By default it's 3/4 of what is free when the server starts,
+  # and a log that fills half of the disk is then refused at the next start.
+  max_file_store: 1PB
 }
 
 authorization: {

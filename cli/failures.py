@@ -1,0 +1,40 @@
+"""How a command fails: one line on stderr that says what to do, and exit code 1."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from typing import Final, NoReturn
+
+from jarvis_mesh.schema.errors import MeshError
+
+_PASSWORD: Final = re.compile(r"(?<=://)([^\s/@:]*):[^\s/@]+@")
+
+
+def without_passwords(text: str) -> str:
+    """Return *text* with the password of every URL in it replaced by `…`."""
+    return _PASSWORD.sub(r"\1:…@", text)
+
+
+def mesh_error_in(error: BaseException) -> MeshError | None:
+    """Return the first `MeshError` of what task groups made of it; `None` if there's another."""
+    if isinstance(error, MeshError):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        found = [mesh_error_in(inner) for inner in error.exceptions]
+        return None if None in found else found[0]
+    return None
+
+
+def fail(error: BaseException) -> NoReturn:
+    """End the command because of *error*. What isn't ours to expect is called a bug."""
+    expected = mesh_error_in(error)
+    if expected is not None:
+        line = expected.message
+    elif os.environ.get("MESH_DEBUG"):
+        raise error
+    else:
+        line = f"a bug: {type(error).__name__}: {error}; MESH_DEBUG=1 shows where"
+    print(f"mesh: {without_passwords(' '.join(line.split()))}", file=sys.stderr)
+    sys.exit(1)

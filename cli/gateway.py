@@ -1,0 +1,55 @@
+"""`mesh gateway`: a gateway alone, with its settings from the environment."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+
+from jarvis_mesh.cli.listening import listen, url_of
+from jarvis_mesh.cli.logs import set_up_logs
+from jarvis_mesh.cli.racing import unless
+from jarvis_mesh.cli.stopping import StopSignals
+from jarvis_mesh.config.settings import Settings
+from jarvis_mesh.gateway.server import serve
+
+log = structlog.get_logger(__name__)
+
+
+def gateway(
+    host: Annotated[
+        str | None, typer.Option(help="Where to listen.", show_default="127.0.0.1")
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65_535, help="0 picks a free one.", show_default="3200"),
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Let other machines in, without authentication.")
+    ] = False,
+    config: Annotated[
+        Path | None, typer.Option(help="A TOML file of settings; also MESH_CONFIG.")
+    ] = None,
+) -> None:
+    """Start a gateway alone, for a NATS that runs already.
+
+    Settings come from flags, then MESH_* variables, then the TOML file.
+    MESH_NATS_URL says where NATS is, as its user gateway; only with
+    MESH_NATS_ADMIN_URL does this gateway make or update the log.
+    """
+    set_up_logs()
+    settings = Settings.load(config=config, host=host, port=port, insecure=insecure or None)
+    asyncio.run(_run(settings))
+
+
+async def _run(settings: Settings) -> None:
+    with (
+        StopSignals().caught() as stop,
+        listen(settings.host, settings.port, insecure=settings.insecure) as sock,
+    ):
+        settings = settings.model_copy(update={"port": sock.getsockname()[1]})
+        log.info("listening", url=url_of(sock))
+        await unless(stop.hurry, serve(settings, sock, stop.asked))

@@ -1,0 +1,110 @@
+"""Where the commands on one machine find each other: DATA_DIR and its `up.json`.
+
+    {"gateway": "http://127.0.0.1:3200", "nats": {"admin": "nats://admin:…@…", "gateway": …}}
+
+`mesh up` writes it once everything is ready and removes it when it stops.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, cast
+
+from jarvis_mesh.config.environment import read_secret
+from jarvis_mesh.schema.errors import SetupError
+
+DEFAULT_GATEWAY: Final = "http://127.0.0.1:3200"
+_UP_FILE: Final = "up.json"
+
+
+def data_dir_path(given: Path | None = None) -> Path:
+    """Return DATA_DIR: *given*, else $MESH_DATA_DIR, else jarvis-mesh where XDG keeps data.
+
+    Source: XDG Base Directory Specification.
+    """
+    if given is not None:
+        return given.expanduser().absolute()
+    if own := os.environ.get("MESH_DATA_DIR"):
+        return Path(own).expanduser().absolute()
+    xdg = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(xdg).expanduser().absolute() / "jarvis-mesh"
+
+
+def nats_url(user: str, given: str | None = None) -> str:
+    """Return the URL by which a command connects to NATS as *user*. It holds a password.
+
+    Args:
+        user: The NATS user, which picks the entry of up.json.
+        given: The flag `--nats`; it, and MESH_NATS_URL, are taken as they stand.
+
+    Raises:
+        SetupError: nothing says where NATS is.
+    """
+    if found := given or read_secret(os.environ, "MESH_NATS_URL"):
+        return found
+    urls = _read_up_file().get("nats")
+    if not isinstance(urls, Mapping):
+        raise SetupError("no NATS found: start `mesh up`, or name one by --nats or MESH_NATS_URL")
+    url = urls.get(user)
+    if not isinstance(url, str):
+        raise SetupError(f"{_up_file()} has no NATS user {user!r}: restart `mesh up`")
+    return url
+
+
+def gateway_url(given: str | None = None) -> str:
+    """Return the gateway's URL: *given*, $MESH_URL, that of up.json, or the default one."""
+    if found := given or os.environ.get("MESH_URL"):
+        return found
+    url = _read_up_file().get("gateway")
+    return url if isinstance(url, str) else DEFAULT_GATEWAY
+
+
+def write_up_file(data_dir: Path, gateway: str, nats: Mapping[str, str]) -> None:
+    """Say where everything is, whole or not at all, to this user alone.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    write_private(data_dir / _UP_FILE, json.dumps({"gateway": gateway, "nats": dict(nats)}))
+
+
+def remove_up_file(data_dir: Path) -> None:
+    """Say no longer where everything is. Idempotent."""
+    (data_dir / _UP_FILE).unlink(missing_ok=True)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace *path* by a file with *text* that only this user can read (mode 0600).
+
+    Raises:
+        OSError: it can't be written; what was there stays.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _up_file() -> Path:
+    return data_dir_path() / _UP_FILE
+
+
+def _read_up_file() -> Mapping[str, object]:
+    path = _up_file()
+    try:
+        content = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError) as error:
+        raise SetupError(f"{path} can't be read: {error}; restart `mesh up`") from None
+    if not isinstance(content, dict):
+        raise SetupError(f"{path} isn't what `mesh up` writes: restart it")
+    return cast("dict[str, object]", content)

@@ -1,0 +1,44 @@
+"""Logs for people, on stderr: no payloads (nobody logs them) and no passwords (cut out here)."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import structlog
+from structlog.types import EventDict, Processor, WrappedLogger
+
+from jarvis_mesh.cli.failures import without_passwords
+
+
+def set_up_logs() -> None:
+    """Send our logs, and the warnings of libraries, to stderr as readable lines."""
+    common: list[Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+    ]
+    render: list[Processor] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            # The default shows the local variables: among them are URLs with passwords.
+            exception_formatter=structlog.dev.plain_traceback,
+        ),
+        _cut_out_passwords,
+    ]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=common, processors=render)
+    )
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.getLogger("jarvis_mesh").setLevel(logging.INFO)
+    structlog.configure(
+        processors=[*common, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+
+
+def _cut_out_passwords(_logger: WrappedLogger, _method: str, rendered: EventDict | str) -> str:
+    return without_passwords(str(rendered))

@@ -1,0 +1,222 @@
+"""The settings of a gateway, typed.
+
+In order of precedence: flags, `MESH_*` in the environment (a secret also as `…_FILE`), the TOML
+file that `--config` or MESH_CONFIG names, defaults.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Final, Self
+from urllib.parse import urlsplit
+
+import structlog
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from jarvis_mesh.config.environment import (
+    FILE_SUFFIX,
+    PREFIX,
+    did_you_mean,
+    read_secret,
+    unknown_names,
+)
+from jarvis_mesh.config.log import LogSettings
+from jarvis_mesh.config.units import parse_bytes, parse_duration
+from jarvis_mesh.schema.errors import SetupError
+from jarvis_mesh.schema.types import BUILT_IN_FAMILIES, check_families
+
+SECRETS: Final = ("nats_url", "nats_admin_url")
+_CENTURY: Final = 100 * 365 * 86_400.0
+
+log = structlog.get_logger(__name__)
+
+
+def _split_commas(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(lambda value: parse_duration(value) if isinstance(value, str) else value),
+    Field(allow_inf_nan=False),
+]
+Bytes = Annotated[
+    int, BeforeValidator(lambda value: parse_bytes(value) if isinstance(value, str) else value)
+]
+# Without NoDecode pydantic-settings wants JSON in the environment.
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
+
+
+class Settings(BaseSettings):
+    """What an operator chooses. Made by `load`; a secret shows in no repr."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_ignore_empty=True,  # compose files pass what is unset as ""
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    config: Path | None = None
+    """The TOML file that the other settings may come from."""
+    nats_url: SecretStr = SecretStr("nats://127.0.0.1:4222")
+    """NATS as the user `gateway`; several URLs are separated by commas."""
+    nats_admin_url: SecretStr | None = None
+    """NATS as the user `admin`: only who has it makes or updates the log."""
+    host: str = "127.0.0.1"
+    port: int = Field(3200, ge=0, le=65_535)
+    """0 picks a free one."""
+    families: Names = BUILT_IN_FAMILIES
+    """First tokens of the event types that the log stores."""
+    allowed_origins: Names = ()
+    """Origins of web pages, beside the gateway's own, that may use it."""
+    insecure: bool = False
+    """Whether to listen beyond this machine without authentication."""
+    log_max_age: Duration = Field(7 * 86_400.0, ge=1, le=_CENTURY)
+    """Seconds that an event is kept."""
+    log_max_bytes: Bytes = Field(10 * 1024**3, ge=2 * 1024**2, le=1024**6)
+    """At least room for two of the largest events."""
+    log_replicas: int = Field(1, ge=1, le=5)
+    """Three in a cluster."""
+    heartbeat: Duration = Field(15.0, gt=0, le=3600)
+    """Seconds after which a silent connection is told its cursor."""
+    drain: Duration = Field(5.0, ge=0, le=600)
+    """Seconds that clients get to leave when the gateway stops."""
+    max_unsent_bytes: Bytes = Field(8 * 1024**2, ge=64 * 1024)
+    """What one connection's client may leave untaken."""
+
+    @classmethod
+    def load(cls, *, config: Path | None = None, **flags: Any) -> Self:
+        """Return the settings, having warned about `MESH_*` names that nothing reads.
+
+        Args:
+            config: The TOML file; that of MESH_CONFIG when `None`.
+            flags: Settings by name, which win; `None` stands for a flag that wasn't given.
+
+        Raises:
+            SetupError: a value is wrong; the message names it and says what is right.
+        """
+        given = {name: value for name, value in flags.items() if value is not None}
+        if config is not None:
+            given["config"] = config
+        for sentence in unknown_names(os.environ, _variables()):
+            log.warning(sentence)
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            raise SetupError(_explain(error, given)) from None
+
+    @property
+    def log(self) -> LogSettings:
+        """What concerns the log."""
+        return LogSettings(self.families, self.log_max_age, self.log_max_bytes, self.log_replicas)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the sources in their order. A `.env` file is not read: it'd be one way too many."""
+        return (
+            init_settings,
+            env_settings,
+            _SecretFiles(settings_cls),
+            _ConfigFile(settings_cls),
+        )
+
+    @field_validator("families")
+    @classmethod
+    def _check_families(cls, families: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            return check_families(families)
+        except SetupError as error:
+            raise ValueError(error.message) from None
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            parts = urlsplit(origin)
+            if (
+                parts.scheme not in ("http", "https")
+                or f"{parts.scheme}://{parts.netloc}" != origin
+            ):
+                raise ValueError(f"{origin!r} is no origin: write https://app.example, no path")
+        return origins
+
+
+class _Source(PydanticBaseSettingsSource):
+    """A source that reads all its values in one go."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        raise NotImplementedError  # the base class wants it, `__call__` doesn't use it
+
+
+class _SecretFiles(_Source):
+    """Secrets from the files that `MESH_…_FILE` name."""
+
+    def __call__(self) -> dict[str, Any]:
+        found = {name: read_secret(os.environ, variable(name)) for name in SECRETS}
+        return {name: secret for name, secret in found.items() if secret is not None}
+
+
+class _ConfigFile(_Source):
+    """The TOML file that flags or environment (the sources before this one) have named."""
+
+    def __call__(self) -> dict[str, Any]:
+        path = self.current_state.get("config")
+        if path is None:
+            return {}
+        try:
+            values = tomllib.loads(Path(path).read_text())
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise SetupError(f"the configuration file {path} can't be read: {error}") from None
+        fields = [name for name in Settings.model_fields if name != "config"]
+        for name in values:
+            if name not in fields:
+                hint = did_you_mean(name, fields)
+                raise SetupError(f"{path}: {name} is no setting{hint}")
+        return values
+
+
+def variable(name: str) -> str:
+    """Return the environment variable of a setting."""
+    return PREFIX + name.upper()
+
+
+def _variables() -> list[str]:
+    names = [variable(name) for name in Settings.model_fields]
+    return names + [variable(name) + FILE_SUFFIX for name in SECRETS]
+
+
+def _explain(error: ValidationError, flags: dict[str, Any]) -> str:
+    """Return one line that names what is wrong, where it was said, and what would be right."""
+    complaints = []
+    for detail in error.errors():
+        name = str(detail["loc"][0])
+        if name in flags:
+            place = f"--{name.replace('_', '-')}"
+        elif variable(name) in os.environ:
+            place = variable(name)
+        else:
+            place = f"{name} in the configuration file (or {variable(name)})"
+        reason = detail["msg"].removeprefix("Value error, ").replace("Input should", "it should")
+        value = "" if name in SECRETS else f" is {detail['input']!r:.60}"
+        complaints.append(f"{place}{value}: {reason}")
+    return "; ".join(complaints)
