@@ -46,7 +46,7 @@ async def test_a_forbidden_subject_is_told_in_lower_case(nats_server: NatsServer
 
 
 async def test_a_lost_connection_stays_lost(nats_server: NatsServer) -> None:
-    """What nats-py still holds must not be sent later: it may be older than the duplicate window."""
+    """What nats-py still holds may be older than the duplicate window: it must not be sent."""
     link = NatsLink(nats_server.url(AGENT), AGENT, lambda *_: None, lambda _: None)
     await link.open(5.0)
     nats_server.kill()
