@@ -16,7 +16,8 @@ import cbor2
 import zstandard
 
 from jarvis_mesh.schema.errors import EventError, TooLargeError
-from jarvis_mesh.schema.event import MAX_DEPTH, Event, parse_event
+from jarvis_mesh.schema.event import Event, parse_event
+from jarvis_mesh.schema.json_value import MAX_DEPTH
 
 MAX_BODY_BYTES: Final = 1_000_000
 """As it travels on NATS."""
@@ -69,10 +70,11 @@ def decode_body(body: bytes) -> Event:
     if len(body) > MAX_BODY_BYTES:
         raise TooLargeError(f"a body of {len(body):,} bytes, over {MAX_BODY_BYTES:,}")
     plain = decompress(body) if body.startswith(ZSTD_MAGIC) else body
-    items = list(iter_items(plain))
-    if len(items) != 1:
-        raise EventError(f"the body holds {len(items)} CBOR items, not one event")
-    return parse_event(items[0])
+    stream = io.BytesIO(plain)
+    value = _decode_item(stream)
+    if stream.tell() != len(plain):  # said before the rest is decoded: it could be 4 MiB of items
+        raise EventError("bytes after the event: a body holds exactly one CBOR item")
+    return parse_event(value)
 
 
 def decompress(body: bytes) -> bytes:

@@ -8,19 +8,23 @@ Source: docs/protocol.md, "Cursors".
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Final, TypeAlias
 
 from jarvis_mesh.schema.errors import CursorError
+from jarvis_mesh.schema.json_value import MAX_INTEGER
 
 _CURSOR: Final = re.compile(r"(0|[1-9][0-9]{0,19}):(0|[1-9][0-9]{0,15})")
+_HH_MM: Final = r"([01]\d|2[0-3]):[0-5]\d"
 _RFC3339: Final = re.compile(
-    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.IGNORECASE | re.ASCII
+    rf"\d{{4}}-\d\d-\d\dT{_HH_MM}:[0-5]\d(\.\d{{1,9}})?(Z|[+-]{_HH_MM})", re.IGNORECASE | re.ASCII
 )
+"""Stricter than `fromisoformat`, which takes +01:60 and, from Python 3.13 on, 24:00."""
+MAX_SEQUENCE: Final = MAX_INTEGER
+"""At 1,000 events a second a log gets there in 280,000 years."""
 MAX_SECONDS_AGO: Final = 10 * 365 * 86_400
 """Ten years: further back than any log keeps."""
 
@@ -62,7 +66,7 @@ class SecondsAgo:
 
 @dataclass(frozen=True, slots=True)
 class AtTime:
-    """A moment of the log's clock, with its time zone; a future one means now."""
+    """A moment of the log's clock, in UTC; a future one means now."""
 
     time: datetime
 
@@ -77,7 +81,7 @@ def parse_cursor(text: str) -> Cursor:
         CursorError: both parts must be plain decimal digits.
     """
     match = _CURSOR.fullmatch(text)
-    if match is None:
+    if match is None or int(match[2]) > MAX_SEQUENCE:
         raise CursorError(
             f"{text[:60]!r} is no cursor; use one a gateway gave, <epoch>:<sequence> in digits"
         )
@@ -112,14 +116,12 @@ def parse_since(value: object) -> Since:
 
 def _parse_time(text: str) -> AtTime:
     try:
-        return AtTime(datetime.fromisoformat(text.upper()))
-    except ValueError:
+        return AtTime(datetime.fromisoformat(text.upper()).astimezone(UTC))
+    except (ValueError, OverflowError):  # the 30th of February; before the year 1 in UTC
         raise CursorError(f"{text[:60]!r} is no time that exists") from None
 
 
 def _parse_seconds(seconds: float) -> SecondsAgo:
-    if isinstance(seconds, bool) or not math.isfinite(seconds):
-        raise CursorError("since.seconds is a number")
-    if not 0 <= seconds <= MAX_SECONDS_AGO:
-        raise CursorError(f"since.seconds is between 0 and {MAX_SECONDS_AGO}")
+    if isinstance(seconds, bool) or not 0 <= seconds <= MAX_SECONDS_AGO:
+        raise CursorError(f"since.seconds is a number between 0 and {MAX_SECONDS_AGO}")
     return SecondsAgo(float(seconds))

@@ -167,5 +167,6 @@ _BY_CODE: dict[str, type[MeshError]] = {
 
 
 def error_from_wire(code: str, message: str) -> MeshError:
-    """Return the error that *code* names; an unknown code is a plain `MeshError`."""
-    return _BY_CODE.get(code, MeshError)(message)
+    """Return the error that *code* names; one that isn't known stays in the message's text."""
+    known = _BY_CODE.get(code)
+    return MeshError(f"{code}: {message}") if known is None else known(message)

@@ -8,24 +8,19 @@ Source: docs/protocol.md, "Events".
 
 from __future__ import annotations
 
-import math
 import re
 import secrets
-from typing import Any, Final, Literal, TypeAlias
+from collections.abc import Set as AbstractSet
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
 from jarvis_mesh.schema.errors import EventError
+from jarvis_mesh.schema.json_value import JSON as JSON
+from jarvis_mesh.schema.json_value import MAX_INTEGER, check_json
 from jarvis_mesh.schema.subjects import subject_of
 
-JSON: TypeAlias = Any
-"""What JSON can say: maps with text keys, lists, text, booleans, null, finite numbers."""
 Priority: TypeAlias = Literal["low", "medium", "high"]
-
-MAX_INTEGER: Final = 2**53 - 1
-"""Largest integer that every reader has exactly: JavaScript's numbers end there."""
-MAX_DEPTH: Final = 64
-"""Deepest nesting of a payload, itself included."""
 
 _UUID7: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
@@ -102,8 +97,10 @@ class Event(_Envelope, frozen=True, kw_only=True):
         }
 
 
-_EVENT_KEYS: Final = _Envelope.__struct_fields__
-_METADATA_KEYS: Final = Metadata.__struct_fields__
+_EVENT_KEYS: Final = dict.fromkeys(_Envelope.__struct_fields__).keys()
+_METADATA_KEYS: Final = dict.fromkeys(Metadata.__struct_fields__).keys()
+"""Sets that keep the order in which the keys are written."""
+_NOTHING: Final[dict[str, JSON]] = {}
 
 
 def new_id(time_ms: int) -> str:
@@ -141,9 +138,16 @@ def parse_event(value: object) -> Event:
         envelope = msgspec.convert(value, _Envelope)
     except msgspec.ValidationError as error:
         raise EventError(f"no event: {describe(error)}") from None
-    fields = {key: getattr(envelope, key) for key in _EVENT_KEYS}
-    fields["metadata"] = _keep_unknown_metadata(value, envelope.metadata)
-    event = Event(**fields, unknown=_unknown(value, _EVENT_KEYS))
+    assert isinstance(value, dict), "msgspec.convert took it as a map"  # noqa: S101
+    event = Event(
+        id=envelope.id,
+        type=envelope.type,
+        source=envelope.source,
+        timestamp=envelope.timestamp,
+        payload=envelope.payload,
+        metadata=keep_unknown_metadata(value.get("metadata", _NOTHING), envelope.metadata),
+        unknown=_unknown(value, _EVENT_KEYS),
+    )
     check_event(event)
     return event
 
@@ -157,9 +161,7 @@ def check_event(event: Event) -> None:
     if not 0 <= event.timestamp <= MAX_INTEGER:
         raise EventError(f"timestamp: {event.timestamp} isn't milliseconds since 1970")
     check_json(event.payload, "payload")
-    for key in _METADATA_KEYS:
-        if (value := getattr(event.metadata, key)) is not None:
-            check_json(value, f"metadata.{key}")
+    _check_metadata(event.metadata)
     if isinstance(event.metadata, MetadataWithUnknown):
         check_json(event.metadata.unknown, "metadata")
     if event.unknown:
@@ -167,37 +169,16 @@ def check_event(event: Event) -> None:
     event.subject  # noqa: B018 - raises when a value can't be a token
 
 
-def check_json(value: object, path: str, depth: int = MAX_DEPTH) -> None:
-    """Raise `EventError`, naming the path, unless *value* is something that JSON can say.
-
-    Bytes travel as base64 text; integers beyond 2^53 - 1 as text.
-    """
-    match value:
-        case None | bool():
-            pass
-        case str():
-            _check_text(value, path)
-        case int():
-            if not -MAX_INTEGER <= value <= MAX_INTEGER:
-                raise EventError(f"{path}: integers go to ±(2^53 - 1); write this one as text")
-        case float():
-            if not math.isfinite(value):
-                raise EventError(f"{path}: {value} isn't a finite number")
-        case dict() | list() | tuple() if depth == 0:
-            raise EventError(f"{path[:100]}: nested deeper than {MAX_DEPTH}")
-        case dict():
-            for key, item in value.items():
-                if type(key) is not str:
-                    raise EventError(f"{path}: the key {key!r:.40} isn't text")
-                _check_text(key, path)
-                check_json(item, f"{path}.{key}", depth - 1)
-        case list() | tuple():
-            for index, item in enumerate(value):
-                check_json(item, f"{path}[{index}]", depth - 1)
-        case bytes() | bytearray() | memoryview():
-            raise EventError(f"{path}: bytes travel as base64 text")
-        case _:
-            raise EventError(f"{path}: JSON has no {type(value).__name__}")
+def _check_metadata(metadata: Metadata) -> None:
+    # Whoever builds one in Python can put anything into it: msgspec checks what it decodes only.
+    for key in _METADATA_KEYS:
+        value = getattr(metadata, key)
+        if value is None:
+            continue
+        if not isinstance(value, str):
+            raise EventError(f"metadata.{key}: {type(value).__name__} instead of text")
+        if not value.isascii():
+            check_json(value, f"metadata.{key}")
 
 
 def describe(error: msgspec.ValidationError) -> str:
@@ -207,28 +188,29 @@ def describe(error: msgspec.ValidationError) -> str:
     return f"{path.rstrip('`').lstrip('.')}: {reason}" if at and path != "`" else reason
 
 
-def _check_text(text: str, path: str) -> None:
-    if text.isascii():
-        return
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise EventError(
-            f"{path}: the text has half of a surrogate pair; decode it properly"
-        ) from None
-
-
-def _unknown(value: object, known: tuple[str, ...]) -> dict[str, JSON]:
-    assert isinstance(value, dict), "msgspec.convert took it as a map"  # noqa: S101
-    if len(value) <= len(known) and all(key in known for key in value):
+def _unknown(value: dict[str, JSON], known: AbstractSet[str]) -> dict[str, JSON]:
+    if value.keys() <= known:
         return {}
     return {key: item for key, item in value.items() if key not in known}
 
 
-def _keep_unknown_metadata(value: object, metadata: Metadata) -> Metadata:
-    assert isinstance(value, dict), "msgspec.convert took it as a map"  # noqa: S101
-    unknown = _unknown(value.get("metadata", {}), _METADATA_KEYS)
+def keep_unknown_metadata(value: dict[str, JSON], metadata: Metadata) -> Metadata:
+    """Return *metadata* with the keys of the map *value* that the schema doesn't know.
+
+    Raises:
+        EventError: a known key is null.
+    """
+    unknown = _unknown(value, _METADATA_KEYS)
+    if None in value.values():
+        _refuse_null(value)
     if not unknown:
         return metadata
     known = {key: getattr(metadata, key) for key in _METADATA_KEYS}
     return MetadataWithUnknown(**known, unknown=unknown)
+
+
+def _refuse_null(metadata: dict[str, JSON]) -> None:
+    """Raise `EventError` if a key of ours is null: what is absent is left out, in one way only."""
+    for key in _METADATA_KEYS:
+        if key in metadata and metadata[key] is None:
+            raise EventError(f"metadata.{key}: null; leave the key out instead")

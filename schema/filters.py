@@ -83,6 +83,9 @@ class Filter:
                 tokens.append(own)
             else:
                 return None
+        # Two filters can each be short enough and pin more together than any subject has.
+        if len(".".join(tokens)) > MAX_SUBJECT_BYTES:
+            return None
         return Filter(tuple(tokens))
 
     def join(self, other: Filter) -> Filter:

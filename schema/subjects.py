@@ -46,6 +46,8 @@ def encode_token(value: str) -> str:
     """
     if not value:
         raise EventError("an empty string is no routing value; leave the key out instead")
+    if len(value) > MAX_TOKEN_BYTES:  # before it is encoded: a value can be as long as an event
+        raise EventError(_too_long(value, len(value)))
     try:
         # quote() leaves "." and "~" alone, whatever `safe` says.
         token = quote(value, safe="").replace(".", "%2E").replace("~", "%7E")
@@ -56,11 +58,15 @@ def encode_token(value: str) -> str:
     if token == NONE:
         return "%5F"
     if len(token) > MAX_TOKEN_BYTES:
-        raise EventError(
-            f"{value[:40]!r}… takes {len(token)} bytes as a subject token; "
-            f"at most {MAX_TOKEN_BYTES} are allowed, so use a shorter id"
-        )
+        raise EventError(_too_long(value, len(token)))
     return token
+
+
+def _too_long(value: str, size: int) -> str:
+    return (
+        f"{value[:40]!r}… takes {size} bytes or more as a subject token; "
+        f"at most {MAX_TOKEN_BYTES} are allowed, so use a shorter id"
+    )
 
 
 def decode_token(token: str) -> str | None:

@@ -21,7 +21,8 @@ from typing import Final
 import msgspec
 
 from jarvis_mesh.schema.errors import EventError, SetupError
-from jarvis_mesh.schema.event import JSON, describe
+from jarvis_mesh.schema.event import describe
+from jarvis_mesh.schema.json_value import JSON
 from jarvis_mesh.schema.subjects import TYPE_TOKEN, type_tokens
 
 BUILT_IN_FAMILIES: Final = ("agent", "terminal", "system", "workflow", "model")

@@ -10,13 +10,14 @@ Source: docs/protocol.md, "WebSocket protocol".
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias, get_args
 
 import cbor2
 import msgspec
 
 from jarvis_mesh.schema.errors import BadRequestError, MeshError, UnknownOpError
-from jarvis_mesh.schema.event import JSON, MAX_INTEGER, Metadata, describe
+from jarvis_mesh.schema.event import Metadata, describe, keep_unknown_metadata
+from jarvis_mesh.schema.json_value import JSON, MAX_INTEGER
 
 PROTOCOL: Final = 1
 JSON_SUBPROTOCOL: Final = "mesh.v1.json"
@@ -30,8 +31,8 @@ MAX_CONFLATE_MS: Final = 60_000
 
 Id: TypeAlias = Annotated[int, msgspec.Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)] | str
 """What a client calls a request; echoed in the answer. Text of at most 64 bytes."""
-Sub: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_SUB_BYTES)]
-"""What a client calls a subscription."""
+Sub: TypeAlias = str
+"""What a client calls a subscription: 1 to 128 bytes."""
 
 
 class Message(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True, tag_field="op"):
@@ -61,7 +62,10 @@ class Unsubscribe(Message, tag="unsubscribe", kw_only=True, frozen=True):
 
 
 class NewEvent(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
-    """What a client may say of an event; the gateway adds source, user and timestamp."""
+    """What a client may say of an event; the gateway adds source, user and timestamp.
+
+    Keys of the metadata that the schema doesn't know are kept; of the event itself, ignored.
+    """
 
     type: str
     payload: JSON
@@ -88,14 +92,7 @@ class Ping(Message, tag="ping", kw_only=True, frozen=True):
 
 
 Request: TypeAlias = Auth | Subscribe | Unsubscribe | Publish | ServiceRequest | Ping
-_REQUESTS: Final[dict[str, type[Request]]] = {
-    "auth": Auth,
-    "subscribe": Subscribe,
-    "unsubscribe": Unsubscribe,
-    "publish": Publish,
-    "request": ServiceRequest,
-    "ping": Ping,
-}
+_REQUESTS: Final = {str(each.__struct_config__.tag): each for each in get_args(Request)}
 
 # Gateway → client
 
@@ -201,19 +198,7 @@ Notice: TypeAlias = (
     | Error
     | Closing
 )
-_NOTICES: Final[dict[str, type[Notice]]] = {
-    "welcome": Welcome,
-    "subscribed": Subscribed,
-    "gap": Gap,
-    "live": Live,
-    "lagging": Lagging,
-    "heartbeat": Heartbeat,
-    "unsubscribed": Unsubscribed,
-    "published": Published,
-    "pong": Pong,
-    "error": Error,
-    "closing": Closing,
-}
+_NOTICES: Final = {str(each.__struct_config__.tag): each for each in get_args(Notice)}
 
 
 def parse_request(value: object) -> Request:
@@ -231,12 +216,24 @@ def parse_request(value: object) -> Request:
     if op not in _REQUESTS:
         raise UnknownOpError(f"unknown op {op[:40]!r}; there are {', '.join(_REQUESTS)}")
     try:
-        request = msgspec.convert(value, _REQUESTS[op])
+        request: Request = msgspec.convert(value, _REQUESTS[op])
     except msgspec.ValidationError as error:
         raise BadRequestError(f"{op}: {describe(error)}") from None
     if isinstance(request.id, str) and request_id(value) is None:
         raise BadRequestError(f"id: at most {MAX_ID_BYTES} bytes of text, or an integer")
+    if isinstance(request, (Subscribe, Unsubscribe)) and request_sub(value) is None:
+        raise BadRequestError(f"sub: 1 to {MAX_SUB_BYTES} bytes of text")
+    if isinstance(request, Publish):
+        return _keep_unknown(value["event"], request)
     return request
+
+
+def _keep_unknown(event: dict[str, JSON], request: Publish) -> Publish:
+    metadata = keep_unknown_metadata(event.get("metadata", {}), request.event.metadata)
+    if metadata is request.event.metadata:
+        return request
+    new = msgspec.structs.replace(request.event, metadata=metadata)
+    return msgspec.structs.replace(request, event=new)
 
 
 def request_id(value: object) -> Id | None:
@@ -254,7 +251,7 @@ def request_id(value: object) -> Id | None:
 def request_sub(value: object) -> str | None:
     """Return the subscription that a message of whatever form names; `None` without one."""
     match value:
-        case {"sub": str() as sub} if sub and _fits(sub, MAX_SUB_BYTES * 4):
+        case {"sub": str() as sub} if sub and _fits(sub, MAX_SUB_BYTES):
             return sub
     return None
 
@@ -271,9 +268,10 @@ def parse_notice(value: object) -> Notice:
     if value["op"] not in _NOTICES:
         raise UnknownOpError(f"unknown op {value['op'][:40]!r}")
     try:
-        return msgspec.convert(value, _NOTICES[value["op"]])
+        notice: Notice = msgspec.convert(value, _NOTICES[value["op"]])
     except msgspec.ValidationError as error:
         raise BadRequestError(f"{value['op']}: {describe(error)}") from None
+    return notice
 
 
 def encode_json(message: Request | Notice) -> bytes:
