@@ -281,9 +281,14 @@ async def test_a_terminals_id_is_checked(nats_server: NatsServer) -> None:
 
 
 async def test_leaving_the_service_ends_and_reaps_every_program(nats_server: NatsServer) -> None:
+    shown = bytearray()
     async with serve(nats_server) as service:
-        for command in ("sleep 60", "trap '' HUP; while :; do sleep 1; done"):
-            await service.create(["sh", "-c", command])
+        for command in (
+            "echo ready; sleep 60",
+            "trap '' HUP; echo ready; while :; do sleep 1; done",
+        ):
+            await service.create(["sh", "-c", command], on_output=shown.extend)
+        await wait_until(lambda: shown.count(b"ready") == 2, "both programs")
         assert len(children()) == 2
     assert children() == []
     closed = await payloads_of(nats_server, "terminal:closed")
