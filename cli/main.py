@@ -28,7 +28,7 @@ class _Command:
     """How its arguments are read (click's context settings)."""
 
 
-_COMMANDS: Final = {
+COMMANDS: Final = {
     "up": _Command("Start NATS, a gateway and the system monitor on this machine."),
     "sub": _Command("Watch events live."),
     "pub": _Command("Publish one event."),
@@ -93,14 +93,14 @@ def _listed_only() -> None:
     """Stand in for a command that isn't imported yet."""
 
 
-for _name, _command in _COMMANDS.items():
+for _name, _command in COMMANDS.items():
     app.command(_name, help=_command.help)(_listed_only)
 
 
 def _load(name: str) -> Any:
     function: Callable[..., None] = getattr(import_module(f"jarvis_mesh.cli.{name}"), name)
     alone = typer.Typer(add_completion=False)
-    alone.command(name, context_settings=_COMMANDS[name].context)(function)
+    alone.command(name, context_settings=COMMANDS[name].context)(function)
     return get_command(alone)
 
 

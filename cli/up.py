@@ -70,7 +70,10 @@ def up(
     """
     set_up_logs()
     settings = Settings.load(config=config, host=host, port=port, insecure=insecure or None)
-    plan = _Plan(nats_port, data_dir_path(data_dir), monitor and "system" in settings.families)
+    if monitor and "system" not in settings.families:
+        log.warning("no metrics: the family system isn't among MESH_FAMILIES")
+        monitor = False
+    plan = _Plan(nats_port, data_dir_path(data_dir), monitor)
     asyncio.run(_run(settings, plan, SystemClock()))
 
 

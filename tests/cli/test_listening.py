@@ -1,0 +1,36 @@
+"""The gateway's socket."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from jarvis_mesh.cli.listening import listen, url_of
+from jarvis_mesh.schema.errors import SetupError
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.8.8.8"])
+def test_this_machine_is_listened_on_without_more_ado(host: str) -> None:
+    with listen(host, 0, insecure=False) as sock:
+        socket.create_connection(sock.getsockname()[:2], timeout=5).close()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])  # noqa: S104 - that is the point
+def test_other_machines_are_let_in_only_when_told(host: str) -> None:
+    with pytest.raises(SetupError, match="--insecure"):
+        listen(host, 0, insecure=False)
+
+
+def test_the_url_of_a_wildcard_is_one_that_can_be_opened() -> None:
+    with listen("0.0.0.0", 0, insecure=True) as sock:  # noqa: S104 - that is the point
+        assert url_of(sock) == f"http://127.0.0.1:{sock.getsockname()[1]}"
+
+
+def test_no_such_host_is_said() -> None:
+    with pytest.raises(SetupError, match="--host 'no such host'"):
+        listen("no such host", 0, insecure=True)
+    with pytest.raises(SetupError, match="--host ''"):
+        listen("", 0, insecure=True)
+    with pytest.raises(SetupError, match="can't be listened on"):
+        listen("192.0.2.1", 0, insecure=True)

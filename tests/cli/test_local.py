@@ -1,0 +1,80 @@
+"""Where commands find NATS and the gateway of their machine."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from jarvis_mesh.cli.local import (
+    DEFAULT_GATEWAY,
+    data_dir_path,
+    gateway_url,
+    nats_url,
+    remove_up_file,
+    write_up_file,
+)
+from jarvis_mesh.schema.errors import SetupError
+
+
+@pytest.fixture(autouse=True)
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("MESH_NATS_URL", "MESH_NATS_URL_FILE", "MESH_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MESH_DATA_DIR", str(tmp_path))
+    return tmp_path
+
+
+def test_data_dir_is_the_flag_the_variable_or_where_xdg_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert data_dir_path(Path("/flag")) == Path("/flag")
+    assert data_dir_path() == tmp_path
+    monkeypatch.delenv("MESH_DATA_DIR")
+    monkeypatch.setenv("XDG_DATA_HOME", "/xdg")
+    assert data_dir_path() == Path("/xdg/jarvis-mesh")
+    monkeypatch.delenv("XDG_DATA_HOME")
+    assert data_dir_path() == Path.home() / ".local/share/jarvis-mesh"
+
+
+def test_urls_come_from_the_flag_the_variable_or_up_json(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_up_file(data_dir, "http://here:1", {"admin": "nats://admin:a@here:2"})
+    assert stat.S_IMODE((data_dir / "up.json").stat().st_mode) == 0o600
+    assert nats_url("admin") == "nats://admin:a@here:2"
+    assert gateway_url() == "http://here:1"
+    monkeypatch.setenv("MESH_NATS_URL", "nats://there")
+    monkeypatch.setenv("MESH_URL", "http://there")
+    assert (nats_url("admin"), gateway_url()) == ("nats://there", "http://there")
+    assert (nats_url("admin", "nats://flag"), gateway_url("http://f")) == (
+        "nats://flag",
+        "http://f",
+    )
+
+
+def test_the_nats_url_can_lie_in_a_file(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (data_dir / "url").write_text("nats://from-file\n")
+    monkeypatch.setenv("MESH_NATS_URL_FILE", str(data_dir / "url"))
+    assert nats_url("admin") == "nats://from-file"
+
+
+def test_without_anything_the_gateway_is_the_default_and_nats_an_error(data_dir: Path) -> None:
+    remove_up_file(data_dir)
+    assert gateway_url() == DEFAULT_GATEWAY
+    with pytest.raises(SetupError, match="start `mesh up`"):
+        nats_url("admin")
+
+
+def test_a_user_that_up_json_lacks_is_named(data_dir: Path) -> None:
+    write_up_file(data_dir, "http://here:1", {})
+    with pytest.raises(SetupError, match="no NATS user 'admin'"):
+        nats_url("admin")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "\xff"])
+def test_a_damaged_up_json_is_an_error(data_dir: Path, content: str) -> None:
+    (data_dir / "up.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(SetupError, match=r"up\.json"):
+        gateway_url()
