@@ -38,6 +38,8 @@ def check_json(value: object, path: str, depth: int = MAX_DEPTH) -> None:
         _check_json(value, depth)
     except _NotJSONError as error:
         where = path + "".join(reversed(error.path))
+        # A key may be what is wrong with its text, and the message has to be sent.
+        where = where.encode(errors="backslashreplace").decode()
         if len(where) > _MAX_PATH:
             where = f"{where[:_MAX_PATH]}…"
         raise EventError(f"{where}: {error.reason}") from None
