@@ -95,20 +95,29 @@ class LiveFeed:
     # Interests
 
     async def acquire(self, filters: Iterable[Filter]) -> list[Interest]:
-        """Return the interests of *filters*, each used once more; `barrier` puts them in force."""
-        acquired = []
+        """Return the interests of *filters*, each used once more; `barrier` puts them in force.
+
+        Raises:
+            UnavailableError: no connection to NATS.
+        """
+        self._require_connection()
+        acquired, new = [], []
         for wanted in filters:
             interest = self._interests.get(wanted)
             if interest is None:
                 interest = Interest(wanted)
                 self._interests.add(interest)
-                interest.users += 1
-                interest.subscription = await self._nats.listen(
-                    f"{LIVE_PREFIX}{wanted.pattern}", self._receiver(interest)
-                )
-            else:
-                interest.users += 1
+                new.append(interest)
+            interest.users += 1
             acquired.append(interest)
+        try:
+            for interest in new:
+                interest.subscription = await self._nats.listen(
+                    f"{LIVE_PREFIX}{interest.filter.pattern}", self._receiver(interest)
+                )
+        except BaseException:
+            await self.release(acquired)
+            raise
         return acquired
 
     async def release(self, interests: Iterable[Interest]) -> None:
@@ -155,22 +164,24 @@ class LiveFeed:
             raise DeadlineError("the live feed doesn't follow the log; try again soon") from None
 
     async def tick(self) -> None:
-        """Publish a tick."""
-        if self._nats.is_connected:
-            await self._nats.publish(self._tick_subject)
+        """Publish a tick.
+
+        Raises:
+            UnavailableError: no connection to NATS.
+        """
+        self._require_connection()
+        await self._nats.publish(self._tick_subject)
 
     def observe(self, state: LogState) -> None:
         """Note what STREAM.INFO says: another log in place of the one followed ends all feeds."""
         if self.epoch and state.epoch != self.epoch:
             log.warning("another log is in place of the one followed", epoch=state.epoch)
-            self.position = self.last_tick_seq = 0
-            self._break_off("epoch", floor=0)
+            self._start_over("epoch")
         self.epoch = state.epoch
 
     async def _pass_barrier(self) -> LogState:
+        self._require_connection()
         new = [interest for interest in self._interests if interest.complete_after is None]
-        if not self._nats.is_connected:
-            raise UnavailableError("the gateway has no connection to NATS; try again soon")
         try:
             await self._nats.flush(timeout=int(TICK_WITHIN))
         except (OSError, TimeoutError, NatsError) as error:
@@ -183,6 +194,10 @@ class LiveFeed:
         for interest in new:
             interest.complete_after = self.position
         return state
+
+    def _require_connection(self) -> None:
+        if not self._nats.is_connected:
+            raise UnavailableError("the gateway has no connection to NATS; try again soon")
 
     # Copies
 
@@ -248,6 +263,10 @@ class LiveFeed:
         """
         state = await self._reader.state()
         self.observe(state)
+        # The position stands still meanwhile, so a log that ends before it has forgotten events.
+        if state.last_seq < self.position:
+            log.warning("the log was reset", last_seq=state.last_seq, position=self.position)
+            self._start_over("reset")
         await self._read_hole(state)
         held, self._held = self._held or [], None
         for interest, place, headers, body in held:
@@ -269,6 +288,10 @@ class LiveFeed:
                     for interest in self._interests.matching(event.tokens):
                         _give(event, interest)
                 self._move_to(event.seq)
+
+    def _start_over(self, reason: str) -> None:
+        self.position = self.last_tick_seq = 0
+        self._break_off(reason, floor=0)
 
     def _break_off(self, reason: str, *, floor: int) -> None:
         self._tail.reset(floor)

@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import structlog
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
 
 from jarvis_mesh.config.nats_conf import GATEWAY
-from jarvis_mesh.schema.errors import SetupError
+from jarvis_mesh.schema.errors import SetupError, UnavailableError
 
 Handler: TypeAlias = Callable[[bytes, bytes, bytes], None]
 """Called with subject, raw headers (empty if none) and body. It must not raise."""
@@ -40,6 +41,7 @@ class NatsConnection(Client):
     def __init__(self) -> None:
         super().__init__()
         self._handlers: dict[int, Handler] = {}
+        self._reported = ""
 
     async def open(
         self,
@@ -100,5 +102,20 @@ class NatsConnection(Client):
             log.exception("a message from NATS failed", subject=bytes(subject))
             await self.force_reconnect()
 
+    async def publish(self, *args: Any, **options: Any) -> None:
+        """Publish as nats-py does.
+
+        Raises:
+            UnavailableError: the connection broke, or can't take any more.
+        """
+        try:
+            await super().publish(*args, **options)
+        except (NatsError, OSError) as error:
+            raise UnavailableError(f"NATS takes nothing now ({error!r}); try again") from None
+
     async def _report(self, error: Exception) -> None:
-        log.warning("NATS", error=str(error) or repr(error))
+        """Log what nats-py tells, but each attempt to reconnect only if it fails otherwise."""
+        text = str(error) or repr(error)
+        if text != self._reported:
+            self._reported = text
+            log.warning("NATS", error=text)

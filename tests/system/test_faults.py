@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
+from pathlib import Path
 
 import pytest
 import websockets
@@ -98,6 +100,35 @@ async def test_a_log_made_anew_is_noticed_and_clients_learn_of_the_gap(
         gap = await client.expect("gap", sub="a")
         assert gap["reason"] == "epoch"
         assert (await client.expect("event"))["seq"] == seq
+
+
+async def test_a_log_that_forgot_events_is_noticed_and_clients_learn_of_the_gap(
+    nats_server: NatsServer, mesh: RunningGateway, events: TestPublisher, tmp_path: Path
+) -> None:
+    """A power loss, as a lone nats-server has it: its store is that of some seconds ago."""
+    store = tmp_path / "nats-0"
+    await events.publish_many(3)
+    await nats_server.stop()
+    shutil.copytree(store, tmp_path / "earlier")
+    await nats_server.start()
+    await wait_until_ready(mesh)
+    seqs = await events.publish_many(50)
+    async with connect(mesh.url) as client:
+        await client.subscribe("all", since="start")
+        await client.events(53)
+        await nats_server.stop()
+        shutil.rmtree(store)
+        shutil.move(tmp_path / "earlier", store)
+        await nats_server.start()
+        await client.expect("closing", reason="reset")
+    await wait_until_ready(mesh)
+    async with connect(mesh.url) as client:
+        epoch = (await client.expect("welcome"))["cursor"].split(":")[0]
+        await client.subscribe("all", since=f"{epoch}:{seqs[-1]}")
+        assert (await client.expect("gap", sub="a"))["reason"] == "reset"
+        assert [message["seq"] for message in await client.events(3)] == [1, 2, 3]
+        new = await events.publish()
+        assert (await client.expect("event"))["seq"] == new
 
 
 async def test_without_a_log_nothing_is_served_and_it_says_so(start_nats: StartNats) -> None:
