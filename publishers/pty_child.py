@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 import ptyprocess
 
@@ -27,6 +27,8 @@ _POLL: Final = 0.05
 """Seconds between looks for the child's end, where the kernel has no pidfd (not Linux 5.3)."""
 _SIGNAL_BASE: Final = 128
 """What shells add to a signal's number in an exit code."""
+
+Modes: TypeAlias = list[int | list[bytes | int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ class Launch:
     rows: int = 24
     stdin: int | None = None
     """File descriptor that becomes the program's standard input; the terminal when `None`."""
+    modes: Modes | None = None
+    """The terminal's settings as `termios.tcgetattr` gives them; the kernel's when `None`."""
 
 
 class PtyChild:
@@ -103,6 +107,12 @@ class PtyChild:
             group = os.tcgetpgrp(self.fd)
             if group > 0:  # 0 would be our own
                 os.killpg(group, number)
+
+    def signal_program(self, number: int) -> None:
+        """Send a signal to the program alone, as `kill` with its process id would."""
+        if self._status is None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(self.pid, number)
 
     def end(self, number: int) -> None:
         """Send a signal to the program itself and its process group."""
@@ -180,6 +190,8 @@ def _spawn(launch: Launch) -> ptyprocess.PtyProcess:
         # Python ignores these two, and a program would inherit that: `yes | head` complains.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        if launch.modes is not None:
+            termios.tcsetattr(1, termios.TCSANOW, launch.modes)
         if stdin is not None:
             os.dup2(stdin, 0)
         if launch.cwd is not None:  # not ptyprocess's `cwd`, whose failure nobody catches

@@ -118,8 +118,12 @@ class Terminal:
         self._child.resize(columns, rows)
 
     def send_signal(self, number: int) -> None:
-        """Send a signal to the program that has the terminal, as Ctrl-C would SIGINT."""
+        """Send a signal to whatever has the terminal now, as Ctrl-C would SIGINT."""
         self._child.send_signal(number)
+
+    def signal_program(self, number: int) -> None:
+        """Send a signal to the program alone, as `kill` with its process id would."""
+        self._child.signal_program(number)
 
     async def close(self) -> None:
         """End the program as a closed window would: SIGHUP, then SIGKILL. Idempotent."""

@@ -19,7 +19,7 @@ import structlog
 
 from jarvis_mesh.publishers.base import EventPublisher
 from jarvis_mesh.publishers.event_builder import Filing
-from jarvis_mesh.publishers.pty_child import Launch, PtyChild, find_program
+from jarvis_mesh.publishers.pty_child import Launch, Modes, PtyChild, find_program
 from jarvis_mesh.publishers.pty_terminal import Terminal
 from jarvis_mesh.schema.clock import Clock, SystemClock
 from jarvis_mesh.schema.errors import BadRequestError, SetupError, UnavailableError
@@ -68,6 +68,7 @@ class TerminalService:
         columns: int = 80,
         rows: int = 24,
         stdin: int | None = None,
+        modes: Modes | None = None,
         user: str | None = None,
         session: str | None = None,
         on_output: Callable[[bytes], None] | None = None,
@@ -79,13 +80,14 @@ class TerminalService:
             env: The whole environment; this process's own when `None`.
             stdin: File descriptor that becomes the program's standard input, so that its end
                 and its bytes arrive as they are; the terminal when `None`.
+            modes: The terminal's settings at first, as `termios.tcgetattr` gives them.
             on_output: Called with every piece of output as it is read. It must not block.
 
         Raises:
             SetupError: the command can't be started.
             BadRequestError, EventError: *terminal_id* is in use, or can't be an entity.
         """
-        launch = Launch(tuple(command), cwd, env, columns, rows, stdin)
+        launch = Launch(tuple(command), cwd, env, columns, rows, stdin, modes)
         find_program(launch)
         terminal_id = terminal_id or f"t-{secrets.token_hex(6)}"
         if terminal_id in self.terminals:

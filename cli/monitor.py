@@ -1,0 +1,38 @@
+"""`mesh monitor`: this machine's metrics, for a mesh that runs elsewhere or without its own."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from jarvis_mesh.cli.local import nats_url
+from jarvis_mesh.cli.logs import set_up_logs
+from jarvis_mesh.cli.racing import unless
+from jarvis_mesh.cli.stopping import StopSignals
+from jarvis_mesh.publishers import SystemMonitor, SystemPublisher
+from jarvis_mesh.publishers.system_monitor import INTERVAL, MIN_INTERVAL
+
+
+def monitor(
+    interval: Annotated[
+        float, typer.Option(min=MIN_INTERVAL, max=86_400, help="Seconds between samples.")
+    ] = INTERVAL,
+    nats: Annotated[
+        str | None, typer.Option(metavar="URL", help="NATS, with user and password.")
+    ] = None,
+) -> None:
+    """Publish this machine's metrics.
+
+    Processor, memory, disk, network and load, as system:metrics, until Ctrl-C.
+    """
+    set_up_logs()
+    asyncio.run(_run(nats_url(SystemPublisher.source, nats), interval))
+
+
+async def _run(url: str, interval: float) -> None:
+    with StopSignals().caught() as stop:
+        async with SystemPublisher.connect(url, timeout=interval) as publisher:
+            typer.echo(f"Publishing this machine's metrics every {interval:g} s; Ctrl-C stops.")
+            await unless(stop.asked, SystemMonitor(publisher, interval=interval).run())
