@@ -24,9 +24,9 @@ async def test_the_machine_says_that_it_is_up_and_then_how_it_does(
             running = group.create_task(monitor.run())
             for events in (2, 3, 4):
                 await wait_until(lambda events=events: publisher.published == events)
-                await clock.advance(4.9)
+                await clock.advance(4.5)
                 assert publisher.published == events
-                await clock.advance(0.2)
+                await clock.advance(0.51)
             running.cancel()
     status, *samples = [item.event for item in await read_log(nats_server)]
     assert (status.type, status.payload["status"]) == ("system:status", "up")
