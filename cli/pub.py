@@ -27,7 +27,7 @@ _CONNECT_TIMEOUT: Final = 3.0
 def pub(
     event_type: Annotated[str, typer.Argument(metavar="TYPE", help="Such as agent:created.")],
     payload: Annotated[
-        str, typer.Argument(metavar="[PAYLOAD|-]", help="JSON; - reads it from standard input.")
+        str, typer.Argument(metavar="PAYLOAD|-", help="JSON; - reads it from standard input.")
     ] = "{}",
     source: Annotated[str, typer.Option(help="Which program says so.")] = SOURCE,
     entity: Annotated[
@@ -43,8 +43,9 @@ def pub(
 ) -> None:
     """Publish one event.
 
-    It prints the event's id and its sequence once the log has it. Any type of the log's families
-    is taken; a built-in one must have the payload that it requires.
+    It prints the event's id and its sequence once the log has it. Any type of
+    the log's families is taken; a built-in one must have the payload that it
+    requires.
     """
     set_up_logs()
     types = TypeRegistry(Settings.load().families, allow_unregistered=True)

@@ -41,7 +41,7 @@ NOT_FOUND: Final = 127
 
 def run(
     command: Annotated[
-        list[str], typer.Argument(metavar="COMMAND...", help="The command and its arguments.")
+        list[str], typer.Argument(metavar="COMMAND", help="The command and its arguments.")
     ],
     session: Annotated[
         str | None,
@@ -53,9 +53,9 @@ def run(
 ) -> None:
     """Run a command and publish it.
 
-    Its output, what is typed (never a password) and its end become terminal events, between
-    agent:task:started and agent:task:completed or failed, all of one session. It runs as it
-    would alone, and the exit code is its own.
+    Its output, what is typed (never a password) and its end become terminal
+    events, between agent:task:started and agent:task:completed or failed, all
+    of one session. It runs as it would alone; the exit code is its own.
     """
     _set_up_logs()
     _open_stdin()
@@ -81,7 +81,7 @@ async def _run(command: list[str], session: str, nats: str | None) -> ExitStatus
             return None
         work = PublishedCommand(command, session, terminals, agents)
         status = await work.run()
-    lost = terminals.lost + agents.lost
+    lost = terminals.lost + terminals.refused + agents.lost
     if lost or work.dropped_bytes:
         _say(
             f"the mesh took not all of it: {lost} events and "

@@ -53,6 +53,8 @@ class EventPublisher:
         close_timeout: float = CLOSE_TIMEOUT,
     ) -> None:
         self.source = source
+        self.refused = 0
+        """Events that `send_nowait` had no room for."""
         self._clock = clock or SystemClock()
         self._builder = EventBuilder(source, types or TypeRegistry(), self._clock)
         self._close_timeout = close_timeout
@@ -172,6 +174,7 @@ class EventPublisher:
         """Do what `send` does, but raise `UnavailableError` when there is no room now."""
         pending = self._prepare(event_type, payload, timeout, filing)
         if not self.has_room(len(pending.body)):
+            self.refused += 1
             raise UnavailableError(f"{self.unacked} events wait for the log: no room for another")
         self._delivery.take(pending)
         return pending.ack

@@ -131,6 +131,7 @@ async def test_while_nats_is_away_no_more_is_kept_than_the_window_holds(
         futures = [publisher.send_nowait("agent:created", {"agentId": "a"}) for _ in range(10)]
         with pytest.raises(UnavailableError, match="no room"):
             publisher.send_nowait("agent:created", {"agentId": "a"})
+        assert publisher.refused == 1
         with pytest.raises(UnavailableError, match="the time was over"):
             await publisher.send("agent:created", {"agentId": "a"}, timeout=0.2)
         assert not await publisher.wait_for_room(1, within=10.0)
