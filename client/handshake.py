@@ -1,0 +1,134 @@
+"""Opening a WebSocket to a gateway, up to its `welcome`."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import urlsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidStatus, WebSocketException
+from websockets.typing import Subprotocol
+
+from jarvis_mesh.client.formats import Format, Item
+from jarvis_mesh.schema.errors import (
+    BadRequestError,
+    ForbiddenError,
+    MeshError,
+    SetupError,
+    UnauthorizedError,
+    UnavailableError,
+)
+from jarvis_mesh.schema.wire import PROTOCOL, Welcome
+
+PATH: Final = "/v1/ws"
+MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
+"""An event may take 4 MiB as JSON, and gateways send several at once."""
+CLOSE_WITHIN: Final = 1.0
+"""Seconds for the other end to agree; our cursor says all that matters."""
+_SCHEMES: Final = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A connection that was welcomed."""
+
+    socket: ClientConnection
+    welcome: Welcome
+    rest: tuple[Item, ...]
+    """What came together with the welcome."""
+
+
+def socket_url(url: str) -> str:
+    """Return the WebSocket URL of the gateway at *url*.
+
+    Args:
+        url: With http, https, ws or wss; a path before /v1/ws is kept.
+
+    Raises:
+        SetupError: it is no such URL.
+    """
+    try:
+        parts = urlsplit(url)
+        is_usable = parts.scheme in _SCHEMES and parts.hostname and parts.port != 0
+    except ValueError:
+        is_usable = False
+    if not is_usable:
+        raise SetupError(f"{url!r} is no gateway's URL; write one such as http://127.0.0.1:3200")
+    path = parts.path.rstrip("/").removesuffix(PATH) + PATH
+    return parts._replace(scheme=_SCHEMES[parts.scheme], path=path, fragment="").geturl()
+
+
+async def open_socket(url: str, form: Format, *, within: float) -> Opened:
+    """Return a connection to the gateway at *url*, with its welcome.
+
+    Args:
+        url: As `socket_url` returns it.
+        form: JSON or CBOR.
+        within: Seconds for all of it.
+
+    Raises:
+        UnavailableError: nobody answers there, or not as a gateway does.
+        UnauthorizedError, ForbiddenError: the gateway doesn't let us in.
+    """
+    try:
+        async with asyncio.timeout(within):
+            socket = await _connect(url, form)
+            try:
+                return await _read_welcome(socket, form)
+            except BaseException:
+                await close_socket(socket)
+                raise
+    except TimeoutError:
+        raise UnavailableError(f"no gateway at {url}: no answer within {within:g} s") from None
+    except InvalidStatus as error:
+        raise _refusal(url, error.response.status_code) from None
+    except (OSError, WebSocketException, BadRequestError) as error:
+        raise UnavailableError(f"no gateway at {url}: {error}") from None
+
+
+async def close_socket(socket: ClientConnection) -> None:
+    """Close *socket* within a second, or at once when cancelled. Idempotent."""
+    try:
+        await socket.close()
+    finally:
+        socket.transport.abort()
+
+
+async def _connect(url: str, form: Format) -> ClientConnection:
+    return await connect(
+        url,
+        subprotocols=[Subprotocol(form.subprotocol)],
+        compression=None,  # events come compressed; and it costs 64 KiB a connection
+        # A paused reader sees no pong. That the gateway lives is seen by its heartbeats.
+        ping_interval=None,
+        open_timeout=None,  # the caller's timeout covers it
+        close_timeout=CLOSE_WITHIN,
+        max_size=MAX_MESSAGE_BYTES,
+        # A proxy from the environment can't reach what listens on this machine alone.
+        proxy=None if urlsplit(url).hostname in _LOOPBACK else True,
+    )
+
+
+async def _read_welcome(socket: ClientConnection, form: Format) -> Opened:
+    if socket.subprotocol != form.subprotocol:
+        raise BadRequestError(f"it doesn't speak {form.subprotocol}")
+    welcome, *rest = form.decode(await socket.recv())
+    if not isinstance(welcome, Welcome):
+        raise BadRequestError("it began with something else than a welcome")
+    if welcome.protocol != PROTOCOL:
+        raise BadRequestError(f"it speaks version {welcome.protocol} of the protocol, not 1")
+    if welcome.auth == "required":
+        raise UnauthorizedError("the gateway wants a token, which this version can't give")
+    return Opened(socket, welcome, tuple(rest))
+
+
+def _refusal(url: str, status: int) -> MeshError:
+    if status == HTTPStatus.UNAUTHORIZED:
+        return UnauthorizedError(f"the gateway at {url} wants a token")
+    if status == HTTPStatus.FORBIDDEN:
+        return ForbiddenError(f"the gateway at {url} refuses this client (403)")
+    return UnavailableError(f"no gateway at {url}: it answered with status {status}")
