@@ -6,11 +6,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from jarvis_mesh.cli.embedded import NatsServer, find_binary, new_password
 from jarvis_mesh.config.log import LogSettings
 from jarvis_mesh.config.nats_conf import USERS, conf_path
 from jarvis_mesh.gateway.log_setup import set_up_log
+
+# How fast an example runs says what else the machine does, not whether the claim holds.
+settings.register_profile(
+    "jarvis-mesh", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("jarvis-mesh")
 
 StartNats = Callable[..., Awaitable[NatsServer]]
 
