@@ -16,6 +16,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Final
 
+import structlog
+
 from jarvis_mesh.cli.leftovers import end_with_parent, store_flag
 from jarvis_mesh.cli.racing import unless
 from jarvis_mesh.config.nats_conf import USERS, password_variable
@@ -31,6 +33,8 @@ STOP_WITHIN: Final = 10.0
 _ANSWER_WITHIN: Final = 10.0
 _POLL: Final = 0.005
 _WORD: Final = string.ascii_letters + string.digits
+
+log = structlog.get_logger(__name__)
 
 
 def find_binary() -> Path:
@@ -184,6 +188,7 @@ class NatsServer:
                     await unless(hurry or asyncio.Event(), process.wait())
         finally:
             if process.returncode is None:
+                log.warning("nats-server didn't stop when asked: killing it", pid=process.pid)
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
             await process.wait()

@@ -95,7 +95,8 @@ async def test_leftovers_on_the_store_are_ended_even_if_they_resist(
         await process.stdout.readline()
         assert await end_leftovers(tmp_path / "another", SystemClock()) == 0
         assert await end_leftovers(tmp_path, SystemClock()) == 1
-        assert await process.wait() == -signal.SIGKILL
+        await process.communicate()  # closes its pipe too
+        assert process.returncode == -signal.SIGKILL
     finally:
         if process.returncode is None:
             process.kill()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import stat
 import urllib.request
@@ -11,10 +12,19 @@ from pathlib import Path
 import nats
 import psutil
 import pytest
+from ptyprocess import PtyProcess
 
 from jarvis_mesh.cli.embedded import find_binary
 from jarvis_mesh.config.nats_conf import USERS
-from tests.support.up import MeshUp, mesh_up, run_mesh, start_mesh, write_nats_server
+from tests.support.up import (
+    ANY_PORT,
+    MESH,
+    MeshUp,
+    mesh_up,
+    run_mesh,
+    start_mesh,
+    write_nats_server,
+)
 from tests.support.waiting import wait_until
 
 
@@ -43,6 +53,8 @@ async def test_up_json_says_where_everything_is_to_this_user_alone(tmp_path: Pat
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_a_signal_stops_all_of_it(tmp_path: Path, number: signal.Signals) -> None:
+    if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+        pytest.skip("these tests run under nohup, which the command respects")
     async with mesh_up(tmp_path, "--monitor") as up:
         server = up.nats
         code, stderr = await up.end(number)
@@ -50,6 +62,24 @@ async def test_a_signal_stops_all_of_it(tmp_path: Path, number: signal.Signals) 
         assert "Traceback" not in stderr
         assert not server.is_running()
         assert not (tmp_path / "up.json").exists()
+
+
+def test_ctrl_c_in_a_terminal_stops_it_in_order(tmp_path: Path) -> None:
+    # The terminal sends the signal to the whole group, of which nats-server must be no part.
+    terminal = PtyProcess.spawn([str(MESH), "up", *ANY_PORT, "--data-dir", str(tmp_path)])
+    try:
+        shown = b""
+        while b"mesh run" not in shown:
+            shown += terminal.read()
+        terminal.write(b"\x03")
+        with contextlib.suppress(EOFError):
+            while True:
+                shown += terminal.read()
+        assert terminal.wait() == 0
+        assert b"Traceback" not in shown
+        assert (tmp_path / "nats-server.log").read_text().rstrip().endswith("Server Exiting..")
+    finally:
+        terminal.close(force=True)
 
 
 async def test_a_second_start_has_the_history_and_the_passwords_of_the_first(
