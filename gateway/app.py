@@ -41,7 +41,7 @@ def create_app(settings: Settings | None = None, *, gateway: Gateway | None = No
         await serve_websocket(socket, served)
 
     async def healthz(_request: Request) -> Response:
-        failed = served.has_failed
+        failed = served.failed.is_set()
         return PlainTextResponse("failed\n" if failed else "ok\n", 500 if failed else 200)
 
     async def readyz(_request: Request) -> Response:

@@ -267,8 +267,13 @@ class Connection:
         else:
             self._follow_live_feeds()
 
+    @property
+    def is_drained(self) -> bool:
+        """Whether the client has taken most of what was sent."""
+        return self._outbox.is_drained
+
     async def drained(self) -> None:
-        """Return once the client has taken most of what was sent."""
+        """Return once it has."""
         await self._outbox.drained()
 
     # What the groups say

@@ -36,8 +36,12 @@ class Client(Protocol):
     def feed_is_live(self, feed: Feed, cursor: Cursor, replayed: int | None) -> None:
         """Let *feed* have live events after *cursor*, from this instant on."""
 
+    @property
+    def is_drained(self) -> bool:
+        """Whether the client has taken most of what was sent."""
+
     async def drained(self) -> None:
-        """Return once the client has taken most of what was sent."""
+        """Return once it has."""
 
 
 class Feed:
@@ -101,18 +105,18 @@ class Feed:
         """Send what lies between the cursor and now, then go live."""
         catch_up = self._catch_up
         assert catch_up is not None, "a feed from now has nothing to catch up"  # noqa: S101
-        self._send(self._first)
+        await self._send(self._first)
         while True:
             position = self._live.position
             if catch_up.may_use_tail(self._live.floor(self.interests), position):
                 page = self._live.tail_page(catch_up.cursor.seq)
-                self._send(catch_up.take(page, position))
-                if not page.pending:
+                waited = await self._send(catch_up.take(page, position))
+                # If it waited for the client, the live feed has moved on meanwhile.
+                if not page.pending and not waited:
                     self.go_live()
                     return
             else:
                 await self._read_log(catch_up)
-            await self._client.drained()
 
     async def close(self) -> None:
         """Let go of its interests. Idempotent."""
@@ -128,18 +132,24 @@ class Feed:
             self._live.observe(state)
             if state.epoch != catch_up.cursor.epoch:
                 return  # what was read is of two logs; this connection is being ended
-            self._send(catch_up.take(page, position, state.first_seq))
+            await self._send(catch_up.take(page, position, state.first_seq))
             await self._live.reached(catch_up.cursor.seq)
         except (UnavailableError, DeadlineError) as error:
             log.warning("a replay waits for the log", error=error.message)
             await self._clock.sleep(RETRY_AFTER)
 
-    def _send(self, items: Iterable[StoredEvent | Missing]) -> None:
+    async def _send(self, items: Iterable[StoredEvent | Missing]) -> bool:
+        """Send *items* at the client's pace; return whether it had to be waited for."""
+        waited = False
         for item in items:
             if isinstance(item, Missing):
                 self._client.feed_missing(self, item)
             else:
                 self._client.feed_event(self, item)
+            if not self._client.is_drained:
+                waited = True
+                await self._client.drained()
+        return waited
 
     def _now(self) -> Cursor:
         return Cursor(self._live.epoch, self._live.position)

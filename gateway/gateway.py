@@ -22,7 +22,7 @@ from jarvis_mesh.gateway.publishing import Publishing
 from jarvis_mesh.gateway.services import Services
 from jarvis_mesh.gateway.ticker import Ticker
 from jarvis_mesh.schema.clock import Clock, SystemClock
-from jarvis_mesh.schema.errors import MeshError
+from jarvis_mesh.schema.errors import MeshError, SetupError, UnavailableError
 from jarvis_mesh.schema.types import TypeRegistry
 
 RETRY: Final = 0.5
@@ -39,8 +39,9 @@ class Gateway:
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         self.settings = settings
         self.is_draining = False
-        self.has_failed = False
-        """Whether `run` ended by an error of ours: the process should be replaced."""
+        self.failed = asyncio.Event()
+        """Set when `run` ended by an error: the process should be replaced."""
+        self.failure: Exception | None = None
         self._clock = clock or SystemClock()
         self._live_nats = NatsConnection()
         self._log_nats = NatsConnection()
@@ -75,7 +76,11 @@ class Gateway:
         )
 
     async def run(self) -> None:
-        """Connect to NATS and keep the live feed going, until cancelled."""
+        """Connect to NATS and keep the live feed going, until cancelled.
+
+        Raises:
+            SetupError: the log can't be made as the settings say, or NATS is too old.
+        """
         try:
             await self._make_log()
             await self._connect()
@@ -84,13 +89,18 @@ class Gateway:
                 tasks.create_task(self._ticker.run())
                 tasks.create_task(self._repair_after_breaks())
                 tasks.create_task(self._send_heartbeats())
-        except Exception:
-            self.has_failed = True
+        except SetupError as error:
+            self._fail(error)
+        except Exception as error:
             log.exception("the gateway failed")
-            raise
+            self._fail(error)
         finally:
-            await self._live_nats.close()
-            await self._log_nats.close()
+            await self._live_nats.shut()
+            await self._log_nats.shut()
+
+    def _fail(self, error: Exception) -> None:
+        self.failure = error
+        self.failed.set()
 
     @contextmanager
     def serving(self, connection: Connection) -> Iterator[None]:
@@ -126,7 +136,7 @@ class Gateway:
         while True:
             try:
                 await set_up_log(admin_url.get_secret_value(), self.settings.log)
-            except MeshError as error:
+            except UnavailableError as error:
                 log.warning("the log isn't made yet", error=error.message)
                 await self._clock.sleep(RETRY)
             else:

@@ -29,24 +29,23 @@ async def set_up_log(admin_url: str, settings: LogSettings) -> None:
         UnavailableError: NATS can't be reached, or doesn't answer.
         SetupError: the server refuses; the message says why.
     """
+    admin = Client()
     try:
-        admin = await nats.connect(
+        await admin.connect(
             admin_url,
             name="mesh-log-setup",
             # nats-py retries even a first connect: 1 is the least it can be told.
             max_reconnect_attempts=1,
-            reconnect_time_wait=0.1,
-            connect_timeout=_TIMEOUT,
+            reconnect_time_wait=0.1,  # type: ignore[arg-type]  # takes fractions
+            connect_timeout=int(_TIMEOUT),
             error_cb=_ignore_error,  # what it would be told, the call raises too
         )
-    except (OSError, nats.errors.Error, TimeoutError) as error:
-        raise UnavailableError(f"NATS can't be reached to make the log: {error!r}") from None
-    try:
         await _make_or_update(admin, stream_config(settings))
     except (OSError, nats.errors.Error, TimeoutError) as error:
-        raise UnavailableError(f"NATS didn't answer while the log was made: {error!r}") from None
+        raise UnavailableError(f"NATS can't be reached to make the log: {error!r}") from None
     finally:
-        await admin.close()
+        if admin._current_server is not None:  # a refused one too has a socket to close
+            await admin.close()
 
 
 async def _make_or_update(admin: Client, wanted: dict[str, Any]) -> None:

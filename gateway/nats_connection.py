@@ -75,6 +75,11 @@ class NatsConnection(Client):
             await self.close()
             raise SetupError(f"nats-server {version} is too old: 2.11 or newer is needed")
 
+    async def shut(self) -> None:
+        """Close the connection, if there ever was one. Idempotent."""
+        if self._current_server is not None:  # nats-py fails on one that was never opened
+            await self.close()
+
     async def listen(self, subject: str, handler: Handler) -> Subscription:
         """Subscribe to *subject*; *handler* gets its messages as they come off the wire."""
         # Known beforehand, so that not even the first message takes nats-py's way.

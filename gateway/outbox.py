@@ -23,6 +23,7 @@ class Outbox:
 
     def __init__(self, max_bytes: int, separator: bytes) -> None:
         self._max_bytes = max_bytes
+        self._low_water_bytes = min(LOW_WATER_BYTES, max_bytes // 2)
         self._separator = separator
         self._messages: list[bytes] = []
         self._unsent_bytes = 0
@@ -43,8 +44,13 @@ class Outbox:
         self._messages.append(message)
         self._unsent_bytes += len(message)
         self._wake_writer.set()
-        if self._unsent_bytes > LOW_WATER_BYTES:
+        if self._unsent_bytes > self._low_water_bytes:
             self._below_low_water.clear()
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether few bytes are unsent."""
+        return self._below_low_water.is_set()
 
     async def drained(self) -> None:
         """Return once few bytes are unsent; at once if so."""
@@ -79,5 +85,5 @@ class Outbox:
     def sent(self) -> None:
         """Count what `take` returned last as written."""
         self._unsent_bytes -= self._taken_bytes
-        if self._unsent_bytes <= LOW_WATER_BYTES:
+        if self._unsent_bytes <= self._low_water_bytes:
             self._below_low_water.set()

@@ -35,6 +35,9 @@ async def serve(settings: Settings, sock: socket.socket, stopping: asyncio.Event
     """Serve on *sock*, bound by the caller, until *stopping* is set; then drain and return.
 
     The stream is made or updated first if the settings have an admin URL.
+
+    Raises:
+        SetupError: the log can't be made as the settings say, or NATS is too old.
     """
     gateway = Gateway(settings)
     server = _Server(
@@ -56,7 +59,11 @@ async def serve(settings: Settings, sock: socket.socket, stopping: asyncio.Event
     async with asyncio.TaskGroup() as tasks:
         serving = tasks.create_task(server.serve(sockets=[sock]))
         told = tasks.create_task(stopping.wait())
-        await asyncio.wait({serving, told}, return_when=asyncio.FIRST_COMPLETED)
+        failed = tasks.create_task(gateway.failed.wait())
+        await asyncio.wait({serving, told, failed}, return_when=asyncio.FIRST_COMPLETED)
         told.cancel()
+        failed.cancel()
         await gateway.drain()
         server.should_exit = True
+    if gateway.failure is not None:
+        raise gateway.failure

@@ -14,6 +14,7 @@ import websockets
 from jarvis_mesh.cli.embedded import NatsServer
 from jarvis_mesh.config.log import LogSettings
 from jarvis_mesh.gateway.log_setup import set_up_log
+from jarvis_mesh.schema.errors import SetupError
 from tests.conftest import StartNats
 from tests.support.gateway import RunningGateway, gateway
 from tests.support.plain_client import connect
@@ -260,3 +261,12 @@ async def test_the_page_names_the_next_command(mesh: RunningGateway) -> None:
     status, text = await mesh.get("/")
     assert status == 200
     assert "mesh sub all" in text
+
+
+async def test_a_log_that_cannot_be_made_ends_the_gateway_with_the_reason(
+    start_nats: StartNats,
+) -> None:
+    server = await start_nats(None)
+    with pytest.RaisesGroup(pytest.RaisesExc(SetupError, match="can't be made")):
+        async with gateway(server, log_replicas=3):
+            await asyncio.get_running_loop().create_future()  # cancelled by the gateway's end
