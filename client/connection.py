@@ -106,7 +106,7 @@ class Link:
                 reason = await self._serve(self._opened, self._outgoing)
                 if self._clock.monotonic() - started >= STABLE_AFTER:
                     self._failures = 0
-                log.info("connection to %s lost: %s", self._url, reason)
+                log.debug("connection to %s lost: %s", self._url, reason)
                 self._opened = None
                 self._peer.cut(reason)
                 await self._pause()
