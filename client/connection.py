@@ -23,7 +23,7 @@ from jarvis_mesh.schema.wire import Closing, Request, Welcome
 
 OPEN_WITHIN: Final = 10.0
 """Seconds for a connection after the first."""
-STABLE_AFTER: Final = 10.0
+STABLE_AFTER: Final = 2.0
 """Seconds; a connection that lasted shorter counts as one more failure in a row."""
 MAX_RETRY_AFTER: Final = 300.0
 """Seconds; a gateway that asks for a longer pause is visited after this one."""
