@@ -186,10 +186,9 @@ class Gateway:
         heartbeat = self.settings.heartbeat
         while True:
             await self._clock.sleep(min(1.0, heartbeat / 4))
-            due = self._clock.monotonic() - heartbeat
+            silent_since = self._clock.monotonic() - heartbeat
             for connection in tuple(self._connections):
-                if connection.last_written <= due:
-                    connection.heartbeat()
+                connection.heartbeat(silent_since)
 
 
 async def _nothing() -> None:

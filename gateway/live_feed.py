@@ -84,13 +84,13 @@ class LiveFeed:
         self._on_break = on_break
         self._interests = Interests()
         self._tail = Tail()
-        self._held: list[tuple[Interest | None, Place, bytes, bytes]] | None = None
+        self._held: list[tuple[Place, bytes, bytes]] | None = None
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._tick_subject = f"{TICK_FAMILY}.tick._.{CLIENT_SOURCE}.{encode_token(name)}._._"
 
     async def open(self) -> None:
         """Subscribe to ticks. Once: nats-py renews subscriptions after a reconnect."""
-        await self._nats.listen(_TICKS, self._receive_tick)
+        await self._nats.listen(_TICKS, self._receive)
 
     # Interests
 
@@ -113,7 +113,7 @@ class LiveFeed:
         try:
             for interest in new:
                 interest.subscription = await self._nats.listen(
-                    f"{LIVE_PREFIX}{interest.filter.pattern}", self._receiver(interest)
+                    f"{LIVE_PREFIX}{interest.filter.pattern}", self._receive
                 )
         except BaseException:
             await self.release(acquired)
@@ -201,39 +201,30 @@ class LiveFeed:
 
     # Copies
 
-    def _receiver(self, interest: Interest) -> Callable[[bytes, bytes, bytes], None]:
-        def receive(subject: bytes, headers: bytes, body: bytes) -> None:
-            self._receive(interest, subject, headers, body)
-
-        return receive
-
-    def _receive_tick(self, subject: bytes, headers: bytes, body: bytes) -> None:
-        self._receive(None, subject, headers, body)
-
-    def _receive(
-        self, interest: Interest | None, subject: bytes, headers: bytes, body: bytes
-    ) -> None:
+    def _receive(self, subject: bytes, headers: bytes, body: bytes) -> None:
         place = place_in_log(headers)
         if place is None or _PREFIX + place.subject.encode() != subject:
             self.foreign += 1
             log.warning("a message on live.> is no copy of the log", subject=bytes(subject))
         elif self._held is not None:
-            self._hold(interest, place, headers, body)
+            self._hold(place, headers, body)
         else:
-            self._deliver(interest, place, headers, body)
+            self._deliver(place, headers, body)
 
-    def _deliver(
-        self, interest: Interest | None, place: Place, headers: bytes, body: bytes
-    ) -> None:
-        if interest is None:
-            self.last_tick_seq = max(self.last_tick_seq, place.seq)
-        elif place.seq > self.position:
-            event = StoredEvent(place, headers, body)
+    def _deliver(self, place: Place, headers: bytes, body: bytes) -> None:
+        # An event comes once for every interest that it matches. The first copy serves them
+        # all, so that the position never stands on an event that some of them lack.
+        if place.seq > self.position:
+            self._spread(StoredEvent(place, headers, body))
+
+    def _spread(self, event: StoredEvent) -> None:
+        if event.is_tick:
+            self.last_tick_seq = event.seq
+        else:
+            for interest in self._interests.matching(event.tokens):
+                _give(event, interest)
             self._tail.append(event)
-            _give(event, interest)
-        elif (known := self._tail.newest) is not None and known.seq == place.seq:
-            _give(known, interest)  # the copy of another interest that overlaps
-        self._move_to(place.seq)
+        self._move_to(event.seq)
 
     def _move_to(self, seq: int) -> None:
         self.position = max(self.position, seq)
@@ -248,9 +239,9 @@ class LiveFeed:
         """Hold what comes until `repair`: the connection to NATS broke."""
         self._held = []
 
-    def _hold(self, interest: Interest | None, place: Place, headers: bytes, body: bytes) -> None:
+    def _hold(self, place: Place, headers: bytes, body: bytes) -> None:
         assert self._held is not None  # noqa: S101 - asked by the caller
-        self._held.append((interest, place, headers, body))
+        self._held.append((place, headers, body))
         if len(self._held) > _MAX_HELD:
             self._held.clear()
             self._break_off("resync", floor=place.seq)
@@ -269,8 +260,8 @@ class LiveFeed:
             self._start_over("reset")
         await self._read_hole(state)
         held, self._held = self._held or [], None
-        for interest, place, headers, body in held:
-            self._deliver(interest, place, headers, body)
+        for place, headers, body in held:
+            self._deliver(place, headers, body)
         log.info("live feed repaired", position=self.position)
 
     async def _read_hole(self, state: LogState) -> None:
@@ -283,11 +274,7 @@ class LiveFeed:
                 self._move_to(state.last_seq)
                 return
             for event in page.events:
-                if not event.is_tick:
-                    self._tail.append(event)
-                    for interest in self._interests.matching(event.tokens):
-                        _give(event, interest)
-                self._move_to(event.seq)
+                self._spread(event)
 
     def _start_over(self, reason: str) -> None:
         self.position = self.last_tick_seq = 0
@@ -301,8 +288,6 @@ class LiveFeed:
 
 
 def _give(event: StoredEvent, interest: Interest) -> None:
-    if event.is_tick:
-        return
     for sink in tuple(interest.sinks):  # a client that is too slow leaves meanwhile
         if sink.last_seq < event.seq:
             sink.last_seq = event.seq

@@ -25,11 +25,6 @@ class Tail:
         self._max_events = max_events
         self._max_bytes = max_bytes
 
-    @property
-    def newest(self) -> StoredEvent | None:
-        """The last copy kept."""
-        return self._events[-1] if self._events else None
-
     def append(self, event: StoredEvent) -> None:
         """Keep the newest copy, and let go of the oldest beyond the bounds."""
         self._events.append(event)

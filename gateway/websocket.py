@@ -6,7 +6,7 @@ Source: docs/protocol.md, "WebSocket protocol".
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from starlette.responses import PlainTextResponse
@@ -17,8 +17,9 @@ from jarvis_mesh.gateway.connection import Connection
 from jarvis_mesh.gateway.formats import Format
 from jarvis_mesh.gateway.gateway import Gateway
 from jarvis_mesh.gateway.outbox import Outbox
+from jarvis_mesh.gateway.sender import Sender
 from jarvis_mesh.schema.codec import iter_items
-from jarvis_mesh.schema.errors import BadRequestError, EventError
+from jarvis_mesh.schema.errors import BadRequestError, EventError, MeshError
 from jarvis_mesh.schema.wire import decode_json
 
 FAREWELL: Final = 60.0
@@ -52,13 +53,14 @@ async def _deny(websocket: WebSocket, status: int, text: str) -> None:
 
 async def _serve(websocket: WebSocket, gateway: Gateway, form: Format) -> None:
     outbox = Outbox(gateway.settings.max_unsent_bytes, form.separator)
+    sender = Sender(form, outbox, gateway.services.clock)
     async with asyncio.TaskGroup() as tasks:
-        connection = Connection(form, outbox, ANYBODY, gateway.services, tasks)
+        connection = Connection(sender, ANYBODY, gateway.services, tasks)
         with gateway.serving(connection):
             connection.welcome()
-            reader = tasks.create_task(_read(websocket, connection))
-            writer = tasks.create_task(_write(websocket, connection, outbox, form))
-            ended = tasks.create_task(connection.ended.wait())
+            reader = tasks.create_task(_read(websocket, connection, sender))
+            writer = tasks.create_task(_write(websocket, sender, outbox))
+            ended = tasks.create_task(sender.ended.wait())
             try:
                 await asyncio.wait({reader, writer, ended}, return_when=asyncio.FIRST_COMPLETED)
                 if ended.done():
@@ -69,57 +71,53 @@ async def _serve(websocket: WebSocket, gateway: Gateway, form: Format) -> None:
                 await connection.close()
 
 
-async def _read(websocket: WebSocket, connection: Connection) -> None:
+async def _read(websocket: WebSocket, connection: Connection, sender: Sender) -> None:
     """Take what the client says, one message after the other."""
     while True:
         message = await websocket.receive()
         if message["type"] == "websocket.disconnect":
             return
         text = message.get("text")
-        if text is None:
-            await _take_binary(message["bytes"], connection)
-        else:
-            await _take_text(text, connection)
+        values = _items(message["bytes"]) if text is None else _lines(text)
+        for value in values:
+            if isinstance(value, MeshError):
+                connection.refuse(value)
+                await sender.drained()
+            else:
+                await connection.receive(value)
 
 
-async def _take_text(text: str, connection: Connection) -> None:
+def _lines(text: str) -> Iterator[object]:
+    """Yield what each line holds, or the error that it is; empty lines don't count."""
     for line in text.split("\n"):
         if not line.strip():
             continue
         try:
-            value = decode_json(line)
+            yield decode_json(line)
         except BadRequestError as error:
-            connection.refuse(error)
-            await connection.drained()
-        else:
-            await connection.receive(value)
+            yield error
 
 
-async def _take_binary(data: bytes, connection: Connection) -> None:
-    items = iter_items(data)
-    while True:
-        try:
-            value = next(items)
-        except StopIteration:
-            return
-        except EventError as error:  # where the next item would start can't be known
-            connection.refuse(BadRequestError(error.message))
-            await connection.drained()
-            return
-        await connection.receive(value)
+def _items(data: bytes) -> Iterator[object]:
+    """Yield the items of a CBOR sequence, up to the error that a malformed one is.
+
+    Where the next item would start can't be known then.
+    """
+    try:
+        yield from iter_items(data)
+    except EventError as error:
+        yield BadRequestError(error.message)
 
 
-async def _write(
-    websocket: WebSocket, connection: Connection, outbox: Outbox, form: Format
-) -> None:
+async def _write(websocket: WebSocket, sender: Sender, outbox: Outbox) -> None:
     """Write what is in the outbox until it is finished, then the close frame."""
     try:
         while message := await outbox.take():
-            if form.is_text:
+            if sender.form.is_text:
                 await websocket.send_text(message.decode())
             else:
                 await websocket.send_bytes(message)
             outbox.sent()
-        await websocket.close(connection.close_code, connection.close_reason)
+        await websocket.close(sender.close_code, sender.close_reason)
     except WebSocketDisconnect:
         pass  # the reader hears of it too
