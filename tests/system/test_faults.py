@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import signal
 from pathlib import Path
 
+import psutil
 import pytest
 import websockets
 
@@ -223,13 +223,15 @@ async def test_a_nats_server_that_is_stopped_and_continued_loses_nothing(
     async with connect(mesh.url) as client, asyncio.TaskGroup() as tasks:
         await client.subscribe("all")
         seqs = await events.publish_many(10)
-        os.kill(nats_server.pid, signal.SIGSTOP)
+        process = psutil.Process(nats_server.pid)
+        process.suspend()
         try:
+            await wait_until(lambda: process.status() == psutil.STATUS_STOPPED, "its stop")
             publishing = tasks.create_task(events.publish())
             await asyncio.wait({publishing}, timeout=1)
             assert not publishing.done()
         finally:
-            os.kill(nats_server.pid, signal.SIGCONT)
+            process.resume()
         seqs += [await publishing, *await events.publish_many(10)]
         assert [message["seq"] for message in await client.events(21)] == seqs
 
