@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import structlog
 import typer
@@ -22,6 +21,9 @@ from jarvis_mesh.cli.stopping import StopSignals
 from jarvis_mesh.config.settings import Settings
 from jarvis_mesh.config.units import format_bytes
 from jarvis_mesh.schema.clock import Clock, SystemClock
+
+_SCRIPT: Final = Path(__file__).resolve().parents[1] / "scripts" / "mesh"
+"""The command of a clone; there is none where the package is installed."""
 
 log = structlog.get_logger(__name__)
 
@@ -132,7 +134,7 @@ def _limited(settings: Settings, data_dir: DataDir) -> Settings:
 
 
 def _greet(url: str, data_dir: Path) -> None:
-    mesh = "mesh" if shutil.which("mesh") else "./scripts/mesh"
+    mesh = "./scripts/mesh" if _SCRIPT.exists() else "mesh"
     lines = [f"jarvis-mesh is up: {url}", "Next, in another terminal:"]
     if data_dir != data_dir_path():
         lines.append(f"  export MESH_DATA_DIR={data_dir}")

@@ -5,7 +5,7 @@ are its own, and where its cursor stands afterwards, is decided here:
 
     message                  moves the cursor of           to
     ───────────────────────  ────────────────────────────  ─────────────────────────────
-    event for this feed      this feed                     its sequence
+    event for this feed      this feed                     its sequence; back with "last"
     event for all live ones  live feeds it matches         its sequence
                              other live feeds              its sequence, unless lagging
     heartbeat                live feeds                    what it says, unless lagging
@@ -63,8 +63,7 @@ class Feed:
         self._joins_at_once = False
         self._wants_newest = start is Start.LAST
         self._newest_seq: int | None = None
-        """While the newest events ("last") come: the sequence of the last of them. They lie
-        before the cursor, which stands where the log was when they were looked up."""
+        """While the newest events ("last") come: the sequence of the one before; at first 0."""
 
     def request(self, name: str) -> Subscribe:
         """Return what asks for this feed, to go on where it stands, under *name*."""
@@ -88,16 +87,22 @@ class Feed:
     def cut(self) -> None:
         """Note that the connection is gone: what comes next must be asked for."""
         self.is_live = False
+        if self._newest_seq == 0:
+            self.cursor = None  # it stood behind the newest events, and none of them has come
         self._newest_seq = None
 
     def take_own(self, seq: int) -> bool:
         """Say whether the event at *seq*, sent for this feed alone, is new; move on if so."""
         assert self.cursor is not None, "only what was accepted gets events"  # noqa: S101
         if self._newest_seq is not None:
-            is_new = seq > self._newest_seq
-            self._newest_seq = max(seq, self._newest_seq)
-        else:
-            is_new = seq > self.cursor.seq
+            if seq <= self._newest_seq:
+                return False
+            # They lie before the place where the log was when they were looked up. Whoever
+            # goes on from one of them gets more than the newest, but misses none.
+            self._newest_seq = seq
+            self.cursor = self.cursor.at(seq)
+            return True
+        is_new = seq > self.cursor.seq
         self._advance(self.cursor.at(seq))
         return is_new
 
