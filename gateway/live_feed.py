@@ -85,6 +85,7 @@ class LiveFeed:
         self._interests = Interests()
         self._tail = Tail()
         self._held: list[tuple[Place, bytes, bytes]] | None = None
+        self._breaks = 0
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._tick_subject = f"{TICK_FAMILY}.tick._.{CLIENT_SOURCE}.{encode_token(name)}._._"
 
@@ -238,6 +239,7 @@ class LiveFeed:
     async def on_disconnected(self) -> None:
         """Hold what comes until `repair`: the connection to NATS broke."""
         self._held = []
+        self._breaks += 1
 
     def _hold(self, place: Place, headers: bytes, body: bytes) -> None:
         assert self._held is not None  # noqa: S101 - asked by the caller
@@ -252,6 +254,7 @@ class LiveFeed:
         Raises:
             UnavailableError, DeadlineError: the log can't be read; call again.
         """
+        breaks = self._breaks
         state = await self._reader.state()
         self.observe(state)
         # The position stands still meanwhile, so a log that ends before it has forgotten events.
@@ -259,6 +262,8 @@ class LiveFeed:
             log.warning("the log was reset", last_seq=state.last_seq, position=self.position)
             self._start_over("reset")
         await self._read_hole(state)
+        if self._breaks != breaks:
+            return  # it broke again meanwhile: what comes is held for the next repair
         held, self._held = self._held or [], None
         for place, headers, body in held:
             self._deliver(place, headers, body)

@@ -30,6 +30,8 @@ MIN_SERVER: Final = (2, 11)
 """The first nats-server with batched Direct Get."""
 RECONNECT_EVERY: Final = 0.2
 """Seconds between attempts."""
+PING_EVERY: Final = 10
+"""Seconds; after two without an answer the connection counts as broken."""
 _NEVER_STOP: Final = -1
 
 log = structlog.get_logger(__name__)
@@ -64,6 +66,7 @@ class NatsConnection(Client):
             name=name,
             inbox_prefix=f"_INBOX.{GATEWAY}".encode(),
             max_reconnect_attempts=_NEVER_STOP,
+            ping_interval=PING_EVERY,
             reconnect_time_wait=RECONNECT_EVERY,  # type: ignore[arg-type]  # takes fractions
             disconnected_cb=on_disconnected,
             reconnected_cb=on_reconnected,
