@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
+from typing import Final
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -19,7 +20,8 @@ from jarvis_mesh.gateway.gateway import Gateway
 from jarvis_mesh.gateway.guard import Guard
 from jarvis_mesh.gateway.websocket import serve_websocket
 
-_PAGE_HEADERS = {
+CANCEL_AGAIN_AFTER: Final = 0.5
+_PAGE_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
     "X-Content-Type-Options": "nosniff",
 }
@@ -71,7 +73,10 @@ async def _living(gateway: Gateway) -> AsyncIterator[None]:
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(gateway.run())
         yield
-        running.cancel()
+        while not running.done():
+            # nats-py swallows a cancellation that hits it at the wrong moment.
+            running.cancel()
+            await asyncio.wait({running}, timeout=CANCEL_AGAIN_AFTER)
 
 
 async def _index(_request: Request) -> Response:

@@ -20,9 +20,9 @@ What makes the two meet without loss or repetition, and without a buffer per sub
 - c can pass P, since the log is ahead of its copies. The feed then waits for P to follow: c
   is the sequence of an event that matches, so its own copy is under way.
 
-Retention may remove events before a page is read. The server then starts at the log's first
-sequence without a word, so `first_seq` is asked for after every page: whatever lies before
-both that and the page's first event may have been lost, and is said as a gap.
+Retention may remove events before or while a page is read. The server then goes on at the
+log's first sequence without a word, so `first_seq` is asked for after every page: what lies
+before it and wasn't in the page may have been lost, and is said as a gap.
 
 Source: docs/protocol.md, "Cursors" and "Promises".
 """
@@ -98,14 +98,24 @@ class CatchUp:
             position: The live feed's, before the page was asked for.
             first_seq: The log's, after the page was read; the tail has no first.
         """
-        start = self.cursor.seq + 1
-        found = min(first_seq, page.events[0].seq) if page.events else first_seq
-        if found > start:
-            self.cursor = self.cursor.at(found - 1)
-            yield Missing(start, found - 1, "expired", self.cursor)
-        yield from self._sort_out(page.events)
+        had = sum(event.seq < first_seq for event in page.events)
+        yield from self._sort_out(page.events[:had])
+        missing_from = self._first_not_in(page)
+        if missing_from < first_seq:
+            self.cursor = self.cursor.at(first_seq - 1)
+            yield Missing(missing_from, first_seq - 1, "expired", self.cursor)
+        yield from self._sort_out(page.events[had:])
         end = page.events[-1].seq if page.events else self.cursor.seq
         self.cursor = self.cursor.at(end if page.pending else max(end, position))
+
+    def _first_not_in(self, page: Page) -> int:
+        """Return the first sequence after the cursor that *page* lacks."""
+        expected = self.cursor.seq + 1
+        for event in page.events:
+            if event.seq != expected:
+                break
+            expected += 1
+        return expected
 
     def _sort_out(self, events: Sequence[StoredEvent]) -> Iterator[StoredEvent | Missing]:
         for event in events:
@@ -120,7 +130,7 @@ class CatchUp:
 
 def belongs(event: StoredEvent, filters: Sequence[Filter]) -> bool:
     """Say whether *event* passes one of the filters, and is for clients at all."""
-    return not event.is_tick and any(own.matches(event.tokens) for own in filters)
+    return not event.is_hidden and any(own.matches(event.tokens) for own in filters)
 
 
 def unreadable(event: StoredEvent, epoch: str) -> Missing:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
-from typing import Final, Protocol, assert_never
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Final, Protocol, TypeVar, assert_never
 
 import structlog
 
 from jarvis_mesh.gateway.catchup import CatchUp, Missing
 from jarvis_mesh.gateway.interest import Interest
 from jarvis_mesh.gateway.live_feed import LiveFeed
-from jarvis_mesh.gateway.log_reader import LogReader, LogState
+from jarvis_mesh.gateway.log_reader import LogReader, LogState, Page
 from jarvis_mesh.gateway.stored_event import StoredEvent
 from jarvis_mesh.schema.clock import Clock
 from jarvis_mesh.schema.cursor import AtTime, Cursor, SecondsAgo, Since, Start
@@ -20,6 +21,9 @@ from jarvis_mesh.schema.filters import Filter
 
 RETRY_AFTER: Final = 0.25
 """Seconds after which a replay that NATS interrupted tries again."""
+_NO_LOG_YET: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+Answer = TypeVar("Answer")
 
 log = structlog.get_logger(__name__)
 
@@ -65,7 +69,8 @@ class Feed:
         self._reader = reader
         self._clock = clock
         self._catch_up: CatchUp | None = None
-        self._first: Sequence[StoredEvent | Missing] = ()
+        self._foreign: Missing | None = None
+        self._newest: Page | None = None
 
     async def open(self, since: Since) -> Cursor:
         """Put its interests in force and return the cursor that it starts at.
@@ -83,11 +88,10 @@ class Feed:
             return self._now()
         cursor = await self._resolve(since, state)
         self._catch_up = CatchUp(self.filters, cursor)
-        if since is Start.LAST:
-            page = await self._reader.last(self.filters, cursor.seq)
-            self._first = tuple(self._catch_up.newest(page.events))
-        elif (missing := self._catch_up.begin(state)) is not None:
-            self._first = (missing,)
+        if isinstance(since, Cursor):
+            self._foreign = self._catch_up.begin(state)
+        elif since is Start.LAST and cursor.seq:
+            self._newest = await self._reader.newest(self.filters, 1, cursor.seq)
         return cursor
 
     @property
@@ -105,7 +109,10 @@ class Feed:
         """Send what lies between the cursor and now, then go live."""
         catch_up = self._catch_up
         assert catch_up is not None, "a feed from now has nothing to catch up"  # noqa: S101
-        await self._send(self._first)
+        if self._foreign is not None:
+            self._client.feed_missing(self, self._foreign)
+        if self._newest is not None:
+            await self._send_newest(catch_up, self._newest)
         while True:
             position = self._live.position
             if catch_up.may_use_tail(self._live.floor(self.interests), position):
@@ -123,20 +130,37 @@ class Feed:
         interests, self.interests = self.interests, ()
         await self._live.release(interests)
 
+    async def _send_newest(self, catch_up: CatchUp, page: Page) -> None:
+        """Send the newest event of each subject, of which *page* is the first."""
+        head = catch_up.cursor.seq
+        while True:
+            await self._send(catch_up.newest(page.events))
+            if not page.pending:
+                return
+            ask = partial(self._reader.newest, self.filters, page.events[-1].seq + 1, head)
+            page = await self._persist(ask)
+
     async def _read_log(self, catch_up: CatchUp) -> None:
-        """Send one page of the log; after a failure wait a little, and change nothing."""
+        """Send one page of the log."""
         position = self._live.position
-        try:
-            page = await self._reader.page(catch_up.read_filter, catch_up.cursor.seq + 1)
-            state = await self._reader.state()
-            self._live.observe(state)
-            if state.epoch != catch_up.cursor.epoch:
-                return  # what was read is of two logs; this connection is being ended
-            await self._send(catch_up.take(page, position, state.first_seq))
-            await self._live.reached(catch_up.cursor.seq)
-        except (UnavailableError, DeadlineError) as error:
-            log.warning("a replay waits for the log", error=error.message)
-            await self._clock.sleep(RETRY_AFTER)
+        page = await self._persist(
+            partial(self._reader.page, catch_up.read_filter, catch_up.cursor.seq + 1)
+        )
+        state = await self._persist(self._reader.state)
+        self._live.observe(state)
+        if state.epoch != catch_up.cursor.epoch:
+            return  # what was read is of two logs; this connection is being ended
+        await self._send(catch_up.take(page, position, state.first_seq))
+        await self._persist(partial(self._live.reached, catch_up.cursor.seq))
+
+    async def _persist(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Return the answer, asking until there is one: NATS may be away for a while."""
+        while True:
+            try:
+                return await ask()
+            except (UnavailableError, DeadlineError) as error:
+                log.warning("a replay waits for the log", error=error.message)
+                await self._clock.sleep(RETRY_AFTER)
 
     async def _send(self, items: Iterable[StoredEvent | Missing]) -> bool:
         """Send *items* at the client's pace; return whether it had to be waited for."""
@@ -173,5 +197,7 @@ class Feed:
     async def _at(self, state: LogState, time: datetime) -> Cursor:
         if time >= state.time:
             return self._now()
+        if time <= _NO_LOG_YET:  # the server counts nanoseconds in 64 bits, from 1678 on
+            return Cursor(state.epoch, state.first_seq - 1)
         first = await self._reader.first_at(time)
         return self._now() if first is None else Cursor(state.epoch, first - 1)

@@ -53,7 +53,7 @@ class Gateway:
         self._nobody.set()
         reader = LogReader(self._log_inbox)
         name = f"{socket.gethostname()[:32]}-{settings.port}"
-        live = LiveFeed(self._live_nats, reader, name, self._end_all)
+        live = LiveFeed(self._live_nats, reader, LogReader(self._live_inbox), name, self._end_all)
         types = TypeRegistry(settings.families, allow_unregistered=True)
         self._ticker = Ticker(live, reader, self._clock)
         self.services = Services(

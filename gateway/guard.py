@@ -10,15 +10,18 @@ Source: RFC 6455, section 10.2; docs/protocol.md, "Who may see what".
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Collection
 from typing import Final
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+_HOST: Final = re.compile(
+    r"(?:\[(?P<address>[0-9a-fA-F:.]+)\]|(?P<name>[A-Za-z0-9.-]+))(?::\d{1,5})?"
+)
 _OPEN_TO_ALL: Final = frozenset({"/healthz", "/readyz"})
 """Asked by orchestrators under any name, and telling nothing."""
 
@@ -51,23 +54,27 @@ class Guard:
         if scope["type"] not in ("http", "websocket") or scope["path"] in _OPEN_TO_ALL:
             return None
         headers = Headers(scope=scope)
-        host = headers.get("host", "")
-        if not self._any_host and not is_loopback(host):
+        hosts = headers.getlist("host")
+        if len(hosts) != 1:
+            return "A request has one Host."
+        if not self._any_host and not is_loopback(hosts[0]):
             return "Without authentication the gateway answers to localhost only."
+        own = {f"{scheme}://{hosts[0]}" for scheme in ("http", "https")}
         for origin in headers.getlist("origin"):
-            if origin not in self._allowed_origins and urlsplit(origin).netloc != host:
+            if origin not in self._allowed_origins | own:
                 return f"Pages of {origin!r:.100} may not; see MESH_ALLOWED_ORIGINS."
         return None
 
 
 def is_loopback(host: str) -> bool:
     """Say whether *host*, with or without a port, names this machine."""
+    match = _HOST.fullmatch(host)
+    if match is None:
+        return False
+    name = (match["address"] or match["name"]).lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
     try:
-        name = urlsplit(f"//{host}").hostname or ""
-        return (
-            name == "localhost"
-            or name.endswith(".localhost")
-            or ipaddress.ip_address(name).is_loopback
-        )
+        return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False

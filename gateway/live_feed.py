@@ -27,7 +27,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import structlog
-from nats.errors import Error as NatsError
 
 from jarvis_mesh.config.nats_conf import CLIENT_SOURCE
 from jarvis_mesh.gateway.interest import Interest, Interests
@@ -57,6 +56,7 @@ class LiveFeed:
     Args:
         nats: The connection for live copies alone.
         reader: Reads the log over another connection.
+        here: Asks for the log's state over *nats*.
         name: The gateway's, in the subject of its ticks. A name that stays the same over
             restarts keeps the number of subjects in the log low.
         on_break: Called with a reason when what was delivered so far can't be continued;
@@ -67,6 +67,7 @@ class LiveFeed:
         self,
         nats: NatsConnection,
         reader: LogReader,
+        here: LogReader,
         name: str,
         on_break: Callable[[str], None],
     ) -> None:
@@ -81,6 +82,7 @@ class LiveFeed:
         has reached that state. Raises UnavailableError or DeadlineError."""
         self._nats = nats
         self._reader = reader
+        self._here = here
         self._on_break = on_break
         self._interests = Interests()
         self._tail = Tail()
@@ -123,12 +125,15 @@ class LiveFeed:
 
     async def release(self, interests: Iterable[Interest]) -> None:
         """Use each of *interests* once less; unused ones are unsubscribed."""
+        unused = []
         for interest in interests:
             interest.users -= 1
             if interest.users == 0:
                 self._interests.remove(interest)
-                if interest.subscription is not None:
-                    await self._nats.unlisten(interest.subscription)
+                unused.append(interest)
+        for interest in unused:
+            if interest.subscription is not None:
+                await self._nats.unlisten(interest.subscription)
 
     def floor(self, interests: Sequence[Interest]) -> int | None:
         """Return above what the live feed vouches for all that *interests* are for.
@@ -183,11 +188,8 @@ class LiveFeed:
     async def _pass_barrier(self) -> LogState:
         self._require_connection()
         new = [interest for interest in self._interests if interest.complete_after is None]
-        try:
-            await self._nats.flush(timeout=int(TICK_WITHIN))
-        except (OSError, TimeoutError, NatsError) as error:
-            raise UnavailableError(f"NATS doesn't answer ({error!r}); try again soon") from None
-        state = await self._reader.state()
+        # Not nats-py's flush: after a reconnect its PONGs can answer older PINGs.
+        state = await self._here.state()
         self.observe(state)
         if state.last_seq > self.position:
             await self.tick()
@@ -221,7 +223,7 @@ class LiveFeed:
     def _spread(self, event: StoredEvent) -> None:
         if event.is_tick:
             self.last_tick_seq = event.seq
-        else:
+        elif not event.is_hidden:
             for interest in self._interests.matching(event.tokens):
                 _give(event, interest)
             self._tail.append(event)
@@ -255,7 +257,8 @@ class LiveFeed:
             UnavailableError, DeadlineError: the log can't be read; call again.
         """
         breaks = self._breaks
-        state = await self._reader.state()
+        # Over the new connection, after its subscriptions: copies after that state will come.
+        state = await self._here.state()
         self.observe(state)
         # The position stands still meanwhile, so a log that ends before it has forgotten events.
         if state.last_seq < self.position:

@@ -87,15 +87,18 @@ class LogReader:
             request["next_by_subj"] = wanted.pattern
         return await self._read(request | {"batch": PAGE_EVENTS, "max_bytes": PAGE_BYTES})
 
-    async def last(self, filters: Sequence[Filter], up_to_seq: int) -> Page:
+    async def newest(self, filters: Sequence[Filter], start_seq: int, up_to_seq: int) -> Page:
         """Return the newest event of each subject that passes one of *filters*, in log order.
+
+        As the log was at *up_to_seq*, those from *start_seq* on, in pages like `page`.
 
         Raises:
             LimitError: over 1,024 subjects match.
             UnavailableError, DeadlineError: as `Inbox.ask`.
         """
         patterns = [wanted.pattern for wanted in filters]
-        return await self._read({"multi_last": patterns, "up_to_seq": up_to_seq})
+        request = {"multi_last": patterns, "seq": start_seq, "up_to_seq": up_to_seq}
+        return await self._read(request | {"batch": PAGE_EVENTS, "max_bytes": PAGE_BYTES})
 
     async def first_at(self, time: datetime) -> int | None:
         """Return the sequence of the first event stored at *time* or later; `None` if none."""
@@ -104,9 +107,7 @@ class LogReader:
         return page.events[0].seq if page.events else None
 
     async def _read(self, request: dict[str, Any]) -> Page:
-        answers = await self._inbox.ask(
-            _DIRECT_GET, json.dumps(request).encode(), is_last=lambda answer: bool(answer.status)
-        )
+        answers = await self._inbox.ask(_DIRECT_GET, json.dumps(request).encode(), is_last=_is_end)
         end = answers[-1]
         if end.status == b"413":
             raise LimitError(
@@ -116,6 +117,11 @@ class LogReader:
             raise UnavailableError(f"the log can't be read: {end.headers[9:80]!r}")
         events = [_stored_event(answer) for answer in answers[:-1]]
         return Page(tuple(events), pending=_pending(end) > 0)
+
+
+def _is_end(answer: Answer) -> bool:
+    # A stored event may have a status line of its own: only an end has no place in the log.
+    return bool(answer.status) and place_in_log(answer.headers) is None
 
 
 def _stored_event(answer: Answer) -> StoredEvent:

@@ -30,6 +30,11 @@ async def set_up_log(admin_url: str, settings: LogSettings) -> None:
         SetupError: the server refuses; the message says why.
     """
     admin = Client()
+    told: list[Exception] = []
+
+    async def tell(error: Exception) -> None:
+        told.append(error)
+
     try:
         await admin.connect(
             admin_url,
@@ -38,11 +43,11 @@ async def set_up_log(admin_url: str, settings: LogSettings) -> None:
             max_reconnect_attempts=1,
             reconnect_time_wait=0.1,  # type: ignore[arg-type]  # takes fractions
             connect_timeout=int(_TIMEOUT),
-            error_cb=_ignore_error,  # what it would be told, the call raises too
+            error_cb=tell,
         )
         await _make_or_update(admin, stream_config(settings))
     except (OSError, nats.errors.Error, TimeoutError) as error:
-        raise UnavailableError(f"NATS can't be reached to make the log: {error!r}") from None
+        raise UnavailableError(f"the log can't be made: {_reason(error, told)}") from None
     finally:
         if admin._current_server is not None:  # a refused one too has a socket to close
             await admin.close()
@@ -73,5 +78,8 @@ def _raise_for_error(answer: dict[str, Any]) -> None:
         raise SetupError(f"the log {STREAM} can't be made: {error.get('description', error)}")
 
 
-async def _ignore_error(_error: Exception) -> None:
-    pass
+def _reason(error: Exception, told: list[Exception]) -> str:
+    """Return why a connection failed; what it raises is only that no server is left."""
+    if any(isinstance(each, nats.errors.AuthorizationError) for each in told):
+        return "NATS refuses the user: check the password in MESH_NATS_ADMIN_URL"
+    return f"NATS can't be reached: {told[-1] if told else error!r}"

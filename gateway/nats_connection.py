@@ -18,6 +18,7 @@ from typing import Any, Final, TypeAlias
 import structlog
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
+from nats.errors import AuthorizationError
 from nats.errors import Error as NatsError
 
 from jarvis_mesh.config.nats_conf import GATEWAY
@@ -124,6 +125,8 @@ class NatsConnection(Client):
     async def _report(self, error: Exception) -> None:
         """Log what nats-py tells, but each attempt to reconnect only if it fails otherwise."""
         text = str(error) or repr(error)
+        if isinstance(error, AuthorizationError) or "authorization violation" in text.lower():
+            text = "NATS refuses the user: check the password in MESH_NATS_URL"
         if text != self._reported:
             self._reported = text
             log.warning("NATS", error=text)

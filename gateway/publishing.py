@@ -57,7 +57,7 @@ class Publishing:
             entity = new.payload.get(known.entity_key)
             metadata = msgspec.structs.replace(metadata, entity=entity)
         event = Event(
-            id=new.id or new_id(now),
+            id=new_id(now) if new.id is None else new.id,
             type=new.type,
             source=CLIENT_SOURCE,
             timestamp=now,

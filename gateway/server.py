@@ -7,6 +7,7 @@ listening, close NATS.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,12 +24,30 @@ STOP_WITHIN: Final = 2
 """Seconds for what is left of requests once the clients were drained."""
 
 
+class _OursOnly(logging.Filter):
+    """Passes what uvicorn logs, but for what isn't an error of ours and would fill the log."""
+
+    _NOT_OURS: Final = (
+        "Invalid UTF-8 sequence received from client.",
+        # Said of every refused WebSocket handshake, though it was answered.
+        "ASGI callable returned without completing handshake.",
+    )
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        # Starlette reports the lifespan's own cancellation, when shutting down is hurried.
+        return message not in self._NOT_OURS and "CancelledError" not in message[-100:]
+
+
 class _Server(uvicorn.Server):
     """uvicorn without its signal handlers: the caller decides when to stop."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+_OURS_ONLY: Final = _OursOnly()
 
 
 async def serve(settings: Settings, sock: socket.socket, stopping: asyncio.Event) -> None:
@@ -39,6 +58,7 @@ async def serve(settings: Settings, sock: socket.socket, stopping: asyncio.Event
     Raises:
         SetupError: the log can't be made as the settings say, or NATS is too old.
     """
+    logging.getLogger("uvicorn.error").addFilter(_OURS_ONLY)
     gateway = Gateway(settings)
     server = _Server(
         uvicorn.Config(

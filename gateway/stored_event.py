@@ -20,10 +20,11 @@ from jarvis_mesh.schema.errors import MeshError
 from jarvis_mesh.schema.event import Event
 from jarvis_mesh.schema.subjects import TICK_FAMILY, is_subject
 
-_STREAM: Final = b"\r\nNats-Stream: "
-_SUBJECT: Final = b"\r\nNats-Subject: "
-_SEQUENCE: Final = b"\r\nNats-Sequence: "
-_OWN_STREAM: Final = b"\r\nNats-Stream:"
+# Not at the start of a line: the server glues its headers to a publisher's malformed ones.
+_STREAM: Final = b"Nats-Stream: "
+_SUBJECT: Final = b"Nats-Subject: "
+_SEQUENCE: Final = b"Nats-Sequence: "
+_OWN_STREAM: Final = b"Nats-Stream:"
 _EVENTS: Final = STREAM.encode()
 _TICK: Final = f"{TICK_FAMILY}."
 
@@ -48,8 +49,13 @@ class StoredEvent:
 
     @property
     def is_tick(self) -> bool:
-        """Whether it is a gateway's own tick, which clients never see."""
+        """Whether it is a gateway's own tick."""
         return self.subject.startswith(_TICK)
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether no filter can be for it: ticks, and what isn't on a seven-token subject."""
+        return self.is_tick or not is_subject(self.subject)
 
     @cached_property
     def tokens(self) -> tuple[str, ...]:
@@ -102,11 +108,10 @@ def place_in_log(headers: bytes) -> Place | None:
     """
     if _last(headers, _STREAM) != _EVENTS:
         return None
-    subject = _last(headers, _SUBJECT).decode("ascii", "replace")
     seq = _last(headers, _SEQUENCE)
-    if not seq.isdigit() or not is_subject(subject):
+    if not seq.isdigit():
         return None
-    return Place(subject, int(seq))
+    return Place(_last(headers, _SUBJECT).decode(errors="replace"), int(seq))
 
 
 def _last(headers: bytes, name: bytes) -> bytes:

@@ -119,5 +119,5 @@ async def _write(websocket: WebSocket, sender: Sender, outbox: Outbox) -> None:
                 await websocket.send_bytes(message)
             outbox.sent()
         await websocket.close(sender.close_code, sender.close_reason)
-    except WebSocketDisconnect:
-        pass  # the reader hears of it too
+    except (WebSocketDisconnect, RuntimeError):
+        pass  # the client went while this was written; the reader hears of it too

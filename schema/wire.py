@@ -293,7 +293,10 @@ def decode_json(line: bytes | str) -> Any:
     try:
         return msgspec.json.decode(line)
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
-        raise BadRequestError(f"not JSON: {str(error)[:100]}") from None
+        reason = str(error)[:100]
+        if "truncated" in reason:  # what msgspec says of both
+            reason += ", or a \\u escape is half of a surrogate pair"
+        raise BadRequestError(f"not JSON: {reason}") from None
 
 
 def _fits(text: str, max_bytes: int) -> bool:

@@ -153,7 +153,8 @@ def test_each_event_comes_once_in_order_or_in_a_gap(
     start = min(cursor, len(before))
     wanted = {e.seq for e in simulation.log if AGENTS.matches(e.tokens) and e.seq > start}
     assert set(received) | (missing & wanted) == wanted
-    assert not set(received) & missing
+    if simulation.first_seq == 1:
+        assert not missing
 
 
 def test_a_cursor_of_another_log_is_a_gap_and_goes_on_from_the_start() -> None:
@@ -179,8 +180,9 @@ def test_a_cursor_at_the_end_of_the_log_is_no_gap() -> None:
         ([], 1, None),
         ([], 5, (1, 4)),
         ([3], 1, None),
-        ([3], 5, (1, 2)),  # read before the log lost it
-        ([1, 7], 9, None),
+        ([3], 5, (1, 4)),  # 4 may have gone while the page was read
+        ([1, 2, 7], 3, None),  # gone after it was read
+        ([1, 2, 7], 7, (3, 6)),  # gone in the middle of a page
         ([7], 7, (1, 6)),
     ],
 )

@@ -42,6 +42,10 @@ async def status_of(guard: Guard, path: str = "/", **headers: str) -> int:
         ({"host": "localhost:3200", "origin": "https://evil.example"}, 403),
         ({"host": "localhost:3200", "origin": "http://localhost:8000"}, 403),
         ({"host": "localhost:3200", "origin": "null"}, 403),
+        ({"host": "localhost:3200", "origin": "//localhost:3200"}, 403),
+        ({"host": "localhost:3200", "origin": "javascript://localhost:3200"}, 403),
+        ({"host": "evil.example@localhost"}, 403),
+        ({"host": "localhost/evil.example"}, 403),
         ({"host": "evil.example", "origin": "http://evil.example"}, 403),
     ],
 )

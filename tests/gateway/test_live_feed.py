@@ -40,9 +40,6 @@ class FakeNats:
     async def publish(self, subject: str) -> None:
         self.published.append(subject)
 
-    async def flush(self, timeout: int) -> None:  # noqa: ASYNC109 - nats-py's own signature
-        pass
-
 
 class FakeReader:
     """A log in memory whose reads wait while `gate` is closed."""
@@ -79,6 +76,7 @@ class Stage:
         self.breaks: list[str] = []
         self.feed = LiveFeed(
             cast(NatsConnection, self.nats),
+            cast(LogReader, self.reader),
             cast(LogReader, self.reader),
             "test",
             self.breaks.append,

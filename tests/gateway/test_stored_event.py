@@ -35,8 +35,6 @@ def test_the_place_is_what_the_server_says() -> None:
         ("Nats-Stream: OTHER", *GOOD[1:]),
         (*GOOD[:2], "Nats-Sequence: -7"),
         (*GOOD[:2], "Nats-Sequence: ٧"),
-        (GOOD[0], "Nats-Subject: agent.created", GOOD[2]),
-        (GOOD[0], "Nats-Subject: agent.*._.tests._._._", GOOD[2]),
     ],
 )
 def test_anything_else_is_no_copy(lines: tuple[str, ...]) -> None:
@@ -46,6 +44,18 @@ def test_anything_else_is_no_copy(lines: tuple[str, ...]) -> None:
 def test_forged_headers_lose_to_the_servers_which_come_last() -> None:
     forged = ("Nats-Stream: EVENTS", "Nats-Subject: a.b.c.d.e.f.g", "Nats-Sequence: 99")
     assert place_in_log(headers(*forged, *GOOD)) == Place(SUBJECT, 7)
+
+
+@pytest.mark.parametrize("cut", [b"NATS/1.0\r\nX:", b"XXXX", b"", b"NATS/1.0 404 X\r\n"])
+def test_headers_glued_to_a_publishers_malformed_ones_are_found(cut: bytes) -> None:
+    server = "".join(f"{line}\r\n" for line in GOOD).encode()
+    assert place_in_log(cut + server + b"\r\n") == Place(SUBJECT, 7)
+
+
+@pytest.mark.parametrize("subject", ["agent.created", "agent.*._.tests._._._", "agent.a b.c"])
+def test_what_is_on_no_subject_of_ours_is_hidden(subject: str) -> None:
+    assert StoredEvent(Place(subject, 1), b"", b"").is_hidden
+    assert not stored(1).is_hidden
 
 
 def test_an_answer_that_was_steered_into_the_log_is_unreadable() -> None:

@@ -149,10 +149,41 @@ async def test_since_takes_seconds_and_times(client: PlainClient, events: TestPu
     ):
         await client.subscribe("all", sub=sub, since=since)
         assert [m["seq"] async for m in tagged_until_live(client, sub)] == seqs
-    for sub, since in (("d", {"seconds": 0}), ("e", "2999-01-01T00:00:00Z")):
+    for sub, since in (("d", "1600-01-01T00:00:00Z"), ("e", "0001-01-01T00:00:00Z")):
+        await client.subscribe("all", sub=sub, since=since)
+        assert [m["seq"] async for m in tagged_until_live(client, sub)] == seqs
+    for sub, since in (("f", {"seconds": 0}), ("g", "2999-01-01T00:00:00Z")):
         await client.subscribe("all", sub=sub, since=since)
         live = await client.expect("live", sub=sub)
         assert live.get("replayed", 0) == 0
+
+
+async def test_the_future_means_now_under_load_too(
+    client: PlainClient, events: TestPublisher
+) -> None:
+    enough = asyncio.Event()
+
+    async def load() -> None:
+        while not enough.is_set():
+            await events.publish()
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(load())
+        for number, since in enumerate(["2999-01-01T00:00:00Z", {"seconds": 0}] * 15):
+            await client.subscribe("entity:nobody", sub=str(number), since=since)
+            live = await client.expect("live", sub=str(number))
+            assert live.get("replayed", 0) == 0
+        enough.set()
+    assert not [message for message in client.received if message["op"] == "gap"]
+
+
+async def test_last_comes_in_pages(client: PlainClient, events: TestPublisher) -> None:
+    seqs = [await events.publish(entity=f"e{number}") for number in range(300)]
+    await client.subscribe("all", since="last")
+    assert [m["seq"] async for m in tagged_until_live(client, "a")] == seqs
+    await events.publish_many(1, entity="e0")
+    await client.subscribe("user:nobody", sub="b", since="last")
+    assert [m["seq"] async for m in tagged_until_live(client, "b")] == []
 
 
 async def test_another_epoch_and_a_cursor_ahead_are_gaps(
@@ -241,6 +272,7 @@ async def test_refused_events_say_why(client: PlainClient) -> None:
         ({"payload": {"agentId": "a", "status": 3}}, "bad_request"),
         ({"payload": {"agentId": "a", "status": "s", "n": 2**60}}, "bad_request"),
         ({"id": "no-uuid"}, "bad_request"),
+        ({"id": ""}, "bad_request"),
         ({"metadata": {"entity": "x" * 200}}, "bad_request"),
         ({"metadata": {"priority": "urgent"}}, "bad_request"),
     ):
