@@ -14,6 +14,10 @@ from nats.js.api import AckPolicy, ConsumerConfig
 from tests.support.plain_client import Message, PlainClient, connect
 
 
+class UnavailableError(Exception):
+    """The gateway can't serve a subscription now."""
+
+
 @dataclass
 class Subscription:
     """One subscription's whole state: a cursor and what it got."""
@@ -92,6 +96,8 @@ class Oracle:
                 for each in self.subscriptions.values():
                     if each.is_live:
                         each.cursor = message["cursor"]
+            case "error" if message["retryable"]:
+                raise UnavailableError(message)
             case "error":
                 raise AssertionError(message)
 

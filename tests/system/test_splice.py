@@ -9,7 +9,8 @@ import random
 from jarvis_mesh.cli.embedded import NatsServer
 from jarvis_mesh.schema import SystemClock, encode_body
 from tests.support.gateway import RunningGateway, gateway
-from tests.support.oracle import Oracle, Subscription, matches, read_log
+from tests.support.nats_proxy import nats_proxy
+from tests.support.oracle import Oracle, Subscription, UnavailableError, matches, read_log
 from tests.support.publishing import TestPublisher, make_event
 from tests.support.waiting import wait_until
 
@@ -18,12 +19,14 @@ CUTS = 100
 CLOCK = SystemClock()
 
 
-async def publish_at_rate(events: TestPublisher, stopping: asyncio.Event) -> int:
-    """Publish 2,000 events a second until told to stop; return how many the log confirmed."""
+async def publish_at_rate(
+    events: TestPublisher, stopping: asyncio.Event, *, rate: int = RATE
+) -> int:
+    """Publish *rate* events a second until told to stop; return how many the log confirmed."""
     pending: list[asyncio.Future[object]] = []
     started = CLOCK.monotonic()
     while not stopping.is_set():
-        while len(pending) < (CLOCK.monotonic() - started) * RATE:
+        while len(pending) < (CLOCK.monotonic() - started) * rate:
             event = make_event(
                 "agent:created" if random.random() < 0.5 else "agent:task:started",
                 payload={"agentId": "a", "taskId": "t"},
@@ -86,7 +89,64 @@ async def test_100_random_disconnects_under_load_lose_and_repeat_nothing(
 
     assert sum(oracle.connections for oracle in oracles) > CUTS / 2
     for oracle in oracles:
-        for name, sub in oracle.subscriptions.items():
-            wanted = [seq for seq, subject in log if any(matches(f, subject) for f in sub.filters)]
-            assert sub.received == wanted, name
-            assert sub.gaps == []
+        compare(oracle, log)
+
+
+async def test_a_live_connection_that_breaks_again_and_again_loses_and_repeats_nothing(
+    nats_server: NatsServer, events: TestPublisher
+) -> None:
+    """Subscriptions are opened at any moment, while the gateway's SUBs reach NATS late."""
+    published, done = asyncio.Event(), asyncio.Event()
+    oracles = [
+        Oracle(
+            mine=Subscription([f"user:u{number % 5}"], "start"),
+            ours=Subscription([f"entity:e{number % 5}"], "start"),
+            all=Subscription(["all"], "start"),
+        )
+        for number in range(6)
+    ]
+
+    async def keep_following(oracle: Oracle, url: str) -> None:
+        while not done.is_set():
+            try:
+                await oracle.follow(url, "mesh.v1.cbor")
+            except UnavailableError:
+                await CLOCK.sleep(0.05)
+
+    async with (
+        nats_proxy(nats_server, delay=0.02) as proxy,
+        gateway(nats_server, nats_url=proxy.url("gateway")) as mesh,
+        asyncio.TaskGroup() as tasks,
+    ):
+        await mesh.ready()
+        publishing = tasks.create_task(publish_at_rate(events, published, rate=500))
+        for oracle in oracles:
+            tasks.create_task(keep_following(oracle, mesh.url))
+        for _ in range(12):
+            await CLOCK.sleep(random.uniform(0.1, 0.6))
+            proxy.break_live()
+            for oracle in random.sample(oracles, 3):
+                await CLOCK.sleep(random.uniform(0, 0.2))
+                oracle.cut()
+        published.set()
+        await publishing
+        log = await read_log(events.jetstream)
+        await wait_until(
+            lambda: all(oracle.has_all(log[-1][0]) for oracle in oracles),
+            "the end of the log at every subscription",
+            within=30,
+        )
+        done.set()
+        for oracle in oracles:
+            oracle.cut()
+        assert proxy.breaks >= 6
+    for oracle in oracles:
+        compare(oracle, log)
+
+
+def compare(oracle: Oracle, log: list[tuple[int, list[str]]]) -> None:
+    """Fail unless every subscription got exactly what the log holds for it, in order."""
+    for name, sub in oracle.subscriptions.items():
+        wanted = [seq for seq, subject in log if any(matches(f, subject) for f in sub.filters)]
+        assert sub.received == wanted, name
+        assert sub.gaps == []
