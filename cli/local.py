@@ -14,11 +14,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, cast
 
-from jarvis_mesh.config.environment import read_secret
+from jarvis_mesh.config.environment import FILE_SUFFIX, read_secret
+from jarvis_mesh.config.nats_url import check_nats_urls
 from jarvis_mesh.schema.errors import SetupError
 
 DEFAULT_GATEWAY: Final = "http://127.0.0.1:3200"
 _UP_FILE: Final = "up.json"
+_NATS_URL: Final = "MESH_NATS_URL"
 
 
 def data_dir_path(given: Path | None = None) -> Path:
@@ -39,12 +41,17 @@ def nats_url(user: str, given: str | None = None) -> str:
 
     Args:
         user: The NATS user, which picks the entry of up.json.
-        given: The flag `--nats`; it, and MESH_NATS_URL, are taken as they stand.
+        given: The flag `--nats`; it, and MESH_NATS_URL, name the user themselves.
 
     Raises:
-        SetupError: nothing says where NATS is.
+        SetupError: nothing says where NATS is, or what does isn't a NATS URL.
     """
-    if found := given or read_secret(os.environ, "MESH_NATS_URL"):
+    if found := given or read_secret(os.environ, _NATS_URL):
+        try:
+            check_nats_urls(found)
+        except ValueError as error:
+            variable = _NATS_URL if os.environ.get(_NATS_URL) else _NATS_URL + FILE_SUFFIX
+            raise SetupError(f"{'--nats' if given else variable}: {error}") from None
         return found
     urls = _read_up_file().get("nats")
     if not isinstance(urls, Mapping):

@@ -30,6 +30,7 @@ from jarvis_mesh.config.environment import (
     unknown_names,
 )
 from jarvis_mesh.config.log import LogSettings
+from jarvis_mesh.config.nats_url import check_nats_urls
 from jarvis_mesh.config.units import parse_bytes, parse_duration
 from jarvis_mesh.schema.errors import SetupError
 from jarvis_mesh.schema.types import BUILT_IN_FAMILIES, check_families
@@ -140,6 +141,13 @@ class Settings(BaseSettings):
             _ConfigFile(settings_cls),
         )
 
+    @field_validator(*SECRETS)
+    @classmethod
+    def _check_nats_urls(cls, urls: SecretStr | None) -> SecretStr | None:
+        if urls is not None:
+            check_nats_urls(urls.get_secret_value())
+        return urls
+
     @field_validator("families")
     @classmethod
     def _check_families(cls, families: tuple[str, ...]) -> tuple[str, ...]:
@@ -212,8 +220,10 @@ def _explain(error: ValidationError, flags: dict[str, Any]) -> str:
         name = str(detail["loc"][0])
         if name in flags:
             place = f"--{name.replace('_', '-')}"
-        elif variable(name) in os.environ:
+        elif os.environ.get(variable(name)):
             place = variable(name)
+        elif name in SECRETS and os.environ.get(variable(name) + FILE_SUFFIX):
+            place = variable(name) + FILE_SUFFIX
         else:
             place = f"{name} in the configuration file (or {variable(name)})"
         reason = detail["msg"].removeprefix("Value error, ").replace("Input should", "it should")

@@ -60,6 +60,23 @@ def test_the_nats_url_can_lie_in_a_file(data_dir: Path, monkeypatch: pytest.Monk
     assert nats_url("admin") == "nats://from-file"
 
 
+def test_what_is_no_nats_url_is_named_by_where_it_was_said_and_not_shown(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SetupError, match=r"^--nats: .* write nats://user:password@") as caught:
+        nats_url("admin", "http://admin:hush@h")
+    assert "hush" not in caught.value.message
+    (data_dir / "url").write_text("hush")
+    monkeypatch.setenv("MESH_NATS_URL_FILE", str(data_dir / "url"))
+    with pytest.raises(SetupError, match=r"^MESH_NATS_URL_FILE: it is no NATS URL"):
+        nats_url("admin")
+    monkeypatch.delenv("MESH_NATS_URL_FILE")
+    monkeypatch.setenv("MESH_NATS_URL", "bogus")
+    with pytest.raises(SetupError, match=r"^MESH_NATS_URL: it is no NATS URL") as caught:
+        nats_url("admin")
+    assert "bogus" not in caught.value.message
+
+
 def test_without_anything_the_gateway_is_the_default_and_nats_an_error(data_dir: Path) -> None:
     remove_up_file(data_dir)
     assert gateway_url() == DEFAULT_GATEWAY

@@ -111,6 +111,29 @@ def test_a_wrong_secret_is_complained_about_without_showing_it(tmp_path: Path) -
     assert "hush" not in caught.value.message
 
 
+@pytest.mark.parametrize("name", ["MESH_NATS_URL", "MESH_NATS_ADMIN_URL"])
+def test_what_is_no_nats_url_is_named_by_where_it_was_said_and_not_shown(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def complaint() -> str:
+        with pytest.raises(SetupError) as caught:
+            Settings.load()
+        assert "write nats://user:password@host:4222" in caught.value.message
+        assert "hush" not in caught.value.message
+        return caught.value.message
+
+    monkeypatch.setenv(name, "gateway:hush@h")
+    assert complaint().startswith(f"{name}: it is no NATS URL")
+    monkeypatch.delenv(name)
+    (tmp_path / "url").write_text("http://gateway:hush@h")
+    monkeypatch.setenv(f"{name}_FILE", str(tmp_path / "url"))
+    assert complaint().startswith(f"{name}_FILE: it is no NATS URL")
+    monkeypatch.delenv(f"{name}_FILE")
+    (tmp_path / "mesh.toml").write_text(f'{name.removeprefix("MESH_").lower()} = "hush"')
+    monkeypatch.setenv("MESH_CONFIG", str(tmp_path / "mesh.toml"))
+    assert "in the configuration file" in complaint()
+
+
 def test_an_unknown_name_in_the_file_is_refused_with_the_near_one(tmp_path: Path) -> None:
     (tmp_path / "mesh.toml").write_text("prot = 1")
     with pytest.raises(SetupError, match="prot is no setting; did you mean port"):
