@@ -23,13 +23,18 @@ _UP_FILE: Final = "up.json"
 _NATS_URL: Final = "MESH_NATS_URL"
 
 
-def data_dir_path(given: Path | None = None) -> Path:
+def data_dir_path(given: str | None = None) -> Path:
     """Return DATA_DIR: *given*, else $MESH_DATA_DIR, else jarvis-mesh where XDG keeps data.
+
+    Raises:
+        SetupError: *given* is empty, as `--data-dir "$UNSET"` is; as a path that'd be `.`.
 
     Source: XDG Base Directory Specification.
     """
+    if given == "":
+        raise SetupError("--data-dir is empty: name a directory, or leave it out")
     if given is not None:
-        return given.expanduser().absolute()
+        return Path(given).expanduser().absolute()
     if own := os.environ.get("MESH_DATA_DIR"):
         return Path(own).expanduser().absolute()
     xdg = os.environ.get("XDG_DATA_HOME") or "~/.local/share"

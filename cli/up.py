@@ -46,8 +46,9 @@ def up(
         int, typer.Option(min=0, max=65_535, help="The NATS server's; 0 picks one.")
     ] = 4222,
     data_dir: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
+            metavar="DIRECTORY",
             help="Where the log and the passwords are kept; also MESH_DATA_DIR.",
             show_default="~/.local/share/jarvis-mesh",
         ),

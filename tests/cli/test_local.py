@@ -29,8 +29,10 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_data_dir_is_the_flag_the_variable_or_where_xdg_says(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert data_dir_path(Path("/flag")) == Path("/flag")
+    assert data_dir_path("/flag") == Path("/flag")
     assert data_dir_path() == tmp_path
+    with pytest.raises(SetupError, match="--data-dir is empty"):
+        data_dir_path("")
     monkeypatch.delenv("MESH_DATA_DIR")
     monkeypatch.setenv("XDG_DATA_HOME", "/xdg")
     assert data_dir_path() == Path("/xdg/jarvis-mesh")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
+import pytest
+
 from tests.support.up import ANY_PORT, mesh_up, run_mesh, write_nats_server
 
 
@@ -36,6 +38,18 @@ async def test_a_data_dir_in_use_is_refused_and_its_user_goes_on(tmp_path: Path)
         assert f"another `mesh up` uses {tmp_path}" in line
         assert up.process.returncode is None
         assert (tmp_path / "up.json").exists()
+
+
+async def test_an_empty_data_dir_is_refused_and_nothing_written_where_one_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, stderr = await run_mesh("up", "--data-dir", "", *ANY_PORT)
+    assert (code, stderr) == (
+        1,
+        "mesh: --data-dir is empty: name a directory, or leave it out\n",
+    )
+    assert not list(tmp_path.iterdir())
 
 
 async def test_a_data_dir_that_cant_be_made_is_refused(tmp_path: Path) -> None:
