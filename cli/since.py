@@ -14,6 +14,9 @@ _DURATION: Final = re.compile(
     r"(?:(?P<minutes>\d{1,8})m)?(?:(?P<seconds>\d{1,9})s)?",
     re.ASCII,
 )
+_SHORT_EPOCH: Final = re.compile(r"[0-9]{1,18}:[0-9]+")
+"""No log's cursor: nanoseconds since 1970 have had 19 digits since 2001. Likely a time: 21:41."""
+_TIME: Final = re.compile(r"\d{1,4}(?:[:-]\d{1,2}){1,2}(?:[T ,].*)?", re.ASCII | re.IGNORECASE)
 
 
 def parse_since_option(text: str) -> timedelta | str:
@@ -24,7 +27,7 @@ def parse_since_option(text: str) -> timedelta | str:
             or a cursor that an earlier run printed.
 
     Raises:
-        CursorError: none of these.
+        CursorError: none of these, or a time without date and zone.
     """
     match = _DURATION.fullmatch(text)
     if text and match is not None:
@@ -32,10 +35,21 @@ def parse_since_option(text: str) -> timedelta | str:
         parse_since({"seconds": ago.total_seconds()})
         return ago
     try:
-        parse_since(text)
+        if not _SHORT_EPOCH.fullmatch(text):
+            parse_since(text)
+            return text
     except CursorError:
-        raise CursorError(
-            f"--since {text[:60]!r}: write a duration (10m, 1h30m, 2d), a time such as "
-            "2026-01-31T12:00:00Z, start, last, or a cursor that was printed"
-        ) from None
-    return text
+        pass
+    raise CursorError(f"--since {text[:60]!r}: {_advice(text)}")
+
+
+def _advice(text: str) -> str:
+    if _SHORT_EPOCH.fullmatch(text) or _TIME.fullmatch(text):
+        return (
+            "a time needs its date and zone, such as 2026-01-31T21:41:00+01:00 or "
+            "2026-01-31T20:41:00Z (RFC 3339); or write a duration such as 10m"
+        )
+    return (
+        "write a duration (10m, 1h30m, 2d), a time such as 2026-01-31T12:00:00Z, start, last, "
+        "or a cursor that was printed"
+    )

@@ -7,7 +7,7 @@ import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -30,6 +30,15 @@ from jarvis_mesh.client import (
 )
 from jarvis_mesh.schema.errors import UnavailableError
 from jarvis_mesh.schema.event import Event
+
+_GAPS: Final = {
+    "expired": "the log no longer has them (expired)",
+    "epoch": "the cursor is of another log, and this one was made anew (epoch); "
+    "it is shown from its start",
+    "reset": "the log has lost its end, as by a power loss (reset); it is shown from its start",
+    "unreadable": "that one isn't a valid event (unreadable)",
+}
+"""What is said of each reason of a gap."""
 
 
 def sub(
@@ -158,7 +167,8 @@ def _say_connection(notice: ConnectionNotice) -> None:
 
 def _say_gap(notice: GapNotice) -> None:
     where = f"from {notice.from_seq} " + (f"to {notice.to_seq}" if notice.to_seq else "on")
-    _say(f"gap: events may be missing, sequences {where} ({notice.reason})")
+    meaning = _GAPS.get(notice.reason, notice.reason)  # a newer gateway may have more reasons
+    _say(f"gap: events may be missing, sequences {where}: {meaning}")
 
 
 def _say_lagging(notice: LaggingNotice) -> None:

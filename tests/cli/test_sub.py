@@ -9,10 +9,13 @@ import signal
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from jarvis_mesh.cli.output import Output
+from jarvis_mesh.cli.sub import _say_gap
+from jarvis_mesh.client import GapNotice, Subscription
 from tests.support.mesh_command import MESH, TypedInto, environment, mesh, start_mesh
 from tests.support.scripted_gateway import (
     ScriptedGateway,
@@ -109,11 +112,32 @@ async def test_what_happens_to_the_feed_is_said_on_stderr(
     assert ended.result().stderr.splitlines() == [
         "lagging: 12,345 sequences behind; catching up from the log",
         "live again",
-        "gap: events may be missing, sequences from 3 to 3 (unreadable)",
+        "gap: events may be missing, sequences from 3 to 3: that one isn't a valid event "
+        "(unreadable)",
         "mesh: connection lost: closed by the gateway (1012 draining); trying to reconnect",
         "mesh: connected again",
         f"cursor: {cursor(4)}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("reason", "to", "line"),
+    [
+        ("expired", 3, "to 3: the log no longer has them (expired)"),
+        ("epoch", None, "on: the cursor is of another log, and this one was made anew (epoch); "),
+        ("reset", None, "on: the log has lost its end, as by a power loss (reset); "),
+        ("unreadable", 2, "to 2: that one isn't a valid event (unreadable)"),
+        ("of tomorrow", 3, "to 3: of tomorrow"),
+    ],
+)
+def test_each_reason_of_a_gap_is_explained(
+    reason: str, to: int | None, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subscription = cast("Subscription", None)
+    _say_gap(GapNotice(subscription, 2, to, reason, cursor(3)))
+    ending = "" if to else "it is shown from its start"
+    about = "gap: events may be missing, sequences from 2 "
+    assert capsys.readouterr().err == f"{about}{line}{ending}\n"
 
 
 async def test_a_refused_channel_is_one_line(gateway: ScriptedGateway, env: dict[str, str]) -> None:
