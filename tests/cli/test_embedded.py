@@ -117,6 +117,22 @@ async def test_deaths_after_a_steady_life_are_not_added_up(
         keeping.cancel()
 
 
+async def test_giving_up_says_where_the_servers_log_is_and_what_to_do(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jarvis_mesh.cli.supervisor.GIVE_UP_AFTER", 1)
+    server.log = tmp_path / "nats-server.log"
+    server.log.write_text("[FTL] the disk is broken\n")  # noqa: ASYNC240
+    server.kill()
+    with pytest.raises(SetupError) as caught:
+        await keep_running(server, SystemClock())
+    assert caught.value.message == (
+        "nats-server ended 1 times in a row, the last time with code -9; "
+        f"it said: [FTL] the disk is broken; mend what {server.log} says is wrong, "
+        "then start again"
+    )
+
+
 def test_a_log_that_grew_is_cut_back_while_somebody_writes_it(tmp_path: Path) -> None:
     path = tmp_path / "log"
     with path.open("ab", buffering=0) as file:

@@ -33,3 +33,4 @@ async def test_without_a_mesh_it_says_so(tmp_path: Path) -> None:
     ended = await mesh("monitor", "--nats", "nats://127.0.0.1:9", env=environment(tmp_path))
     assert ended.code == 1
     assert "can't be reached" in ended.stderr
+    assert ended.stderr.endswith("; start `mesh up`, or name one by --nats\n")

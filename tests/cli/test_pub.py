@@ -58,7 +58,11 @@ async def test_source_entity_and_types_of_ones_own_are_taken(
         (("deploy:started", "{}"), "MESH_FAMILIES"),
         (("Agent:Created", "{}"), "no event type"),
         (("agent:created", '{"agentId": "a"}', "--user", "u" * 129), "129 bytes"),
-        (("agent:created", '{"agentId": "a"}', "--nats", "nats://127.0.0.1:9"), "can't be reached"),
+        (
+            ("agent:created", '{"agentId": "a"}', "--nats", "nats://127.0.0.1:9"),
+            "; start `mesh up`",
+        ),
+        (("agent:created", '{"agentId": "a"}', "--nats", "http://h"), "--nats: it is no NATS URL"),
     ],
 )
 async def test_what_is_wrong_is_said_in_one_line(

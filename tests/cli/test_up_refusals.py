@@ -91,7 +91,8 @@ async def test_a_nats_server_that_cant_start_is_quoted(tmp_path: Path) -> None:
     )
     line = await refusal(tmp_path / "data", *ANY_PORT, PATH=path)
     assert "code 7" in line
-    assert "no way" in line
+    assert "it said: no way" in line
+    assert str(tmp_path / "data" / "nats-server.log") in line
 
 
 async def test_a_wrong_setting_is_named(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from jarvis_mesh.schema import SystemClock, encode_body
 from tests.support.gateway import RunningGateway, gateway
 from tests.support.nats_proxy import nats_proxy
 from tests.support.oracle import Oracle, Subscription, UnavailableError, matches, read_log
+from tests.support.plain_client import connect
 from tests.support.publishing import TestPublisher, make_event
 from tests.support.waiting import wait_until
 
@@ -113,6 +114,15 @@ async def test_a_live_connection_that_breaks_again_and_again_loses_and_repeats_n
             except UnavailableError:
                 await CLOCK.sleep(0.05)
 
+    async def keep_subscribing(url: str) -> None:
+        """Keep barriers under way, so that breaks hit some of them."""
+        while not published.is_set():
+            async with connect(url) as client:
+                for number in range(20):
+                    channels = [f"session:{random.random()}"]
+                    await client.send("subscribe", sub=str(number), channels=channels, id=number)
+                await client.expect_answer(19)
+
     async with (
         nats_proxy(nats_server, delay=0.02) as proxy,
         gateway(nats_server, nats_url=proxy.url("gateway")) as mesh,
@@ -122,6 +132,8 @@ async def test_a_live_connection_that_breaks_again_and_again_loses_and_repeats_n
         publishing = tasks.create_task(publish_at_rate(events, published, rate=500))
         for oracle in oracles:
             tasks.create_task(keep_following(oracle, mesh.url))
+        for _ in range(2):
+            tasks.create_task(keep_subscribing(mesh.url))
         for _ in range(12):
             await CLOCK.sleep(random.uniform(0.1, 0.6))
             proxy.break_live()
