@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, NoReturn
 
-from jarvis_mesh.schema.errors import MeshError
+from jarvis_mesh.schema.errors import MeshError, UnavailableError
 
+NATS_ADVICE: Final = "start `mesh up`, or name one by --nats"
+"""What to do when NATS can't be reached."""
 _PASSWORD: Final = re.compile(r"(?<=://)([^\s/@:]*):[^\s/@]+@")
 
 
@@ -25,6 +29,15 @@ def mesh_error_in(error: BaseException) -> MeshError | None:
         found = [mesh_error_in(inner) for inner in error.exceptions]
         return None if None in found else found[0]
     return None
+
+
+@contextmanager
+def advising(advice: str) -> Iterator[None]:
+    """Add what to do to the `UnavailableError` of a connection that can't be made within."""
+    try:
+        yield
+    except UnavailableError as error:
+        raise UnavailableError(f"{error.message}; {advice}") from None
 
 
 def fail(error: BaseException) -> NoReturn:

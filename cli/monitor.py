@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import Annotated
 
 import typer
 
+from jarvis_mesh.cli.failures import NATS_ADVICE, advising
 from jarvis_mesh.cli.local import nats_url
 from jarvis_mesh.cli.logs import set_up_logs
 from jarvis_mesh.cli.racing import unless
@@ -33,6 +35,9 @@ def monitor(
 
 async def _run(url: str, interval: float) -> None:
     with StopSignals().caught() as stop:
-        async with SystemPublisher.connect(url, timeout=interval) as publisher:
+        async with AsyncExitStack() as stack:
+            with advising(NATS_ADVICE):
+                connecting = SystemPublisher.connect(url, timeout=interval)
+                publisher = await stack.enter_async_context(connecting)
             typer.echo(f"Publishing this machine's metrics every {interval:g} s; Ctrl-C stops.")
             await unless(stop.asked, SystemMonitor(publisher, interval=interval).run())

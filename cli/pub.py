@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import AsyncExitStack
 from typing import Annotated, Final
 
 import msgspec
 import typer
 
+from jarvis_mesh.cli.failures import NATS_ADVICE, advising
 from jarvis_mesh.cli.local import nats_url
 from jarvis_mesh.cli.logs import set_up_logs
 from jarvis_mesh.config.nats_conf import ADMIN
@@ -60,7 +62,9 @@ def pub(
 async def _publish(
     publisher: EventPublisher, event_type: str, payload: JSON, filing: Filing
 ) -> Published:
-    async with publisher:
+    async with AsyncExitStack() as stack:
+        with advising(NATS_ADVICE):
+            await stack.enter_async_context(publisher)
         return await publisher.publish(event_type, payload, timeout=_TIMEOUT, **filing)
 
 

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from jarvis_mesh.cli.event_text import event_line, json_line, printable
+from jarvis_mesh.cli.failures import advising
 from jarvis_mesh.cli.local import gateway_url
 from jarvis_mesh.cli.logs import set_up_logs
 from jarvis_mesh.cli.output import Output
@@ -28,7 +29,6 @@ from jarvis_mesh.client import (
     Mesh,
     Subscription,
 )
-from jarvis_mesh.schema.errors import UnavailableError
 from jarvis_mesh.schema.event import Event
 
 _GAPS: Final = {
@@ -111,12 +111,8 @@ class _Watch:
 
     async def _watch(self, url: str) -> None:
         async with contextlib.AsyncExitStack() as stack:
-            try:
+            with advising("start one with `mesh up`, or name one by --url"):
                 mesh = await stack.enter_async_context(Mesh.connect(url))
-            except UnavailableError as error:
-                raise UnavailableError(
-                    f"{error.message}; start one with `mesh up`, or name one by --url"
-                ) from None
             stack.enter_context(_told_on_stderr(mesh))
             subscription = mesh.subscribe(self._channels, since=self._since)
             await subscription.ready()
