@@ -199,11 +199,12 @@ class NatsServer:
         self._process.kill()
 
     def last_words(self) -> str:
-        """Return the last line of its log, if it has one."""
+        """Return how a message about its end goes on: the log's last line, and what to do."""
         if self.log is None or not self.log.exists():
             return ""
         lines = self.log.read_bytes()[-1000:].decode(errors="replace").split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
+        return f"; it said: {last}; mend what {self.log} says is wrong, then start again"
 
     def _environment(self) -> dict[str, str]:
         return {
@@ -228,11 +229,11 @@ class NatsServer:
         while self._clock.monotonic() < deadline:
             if process.returncode is not None:
                 raise SetupError(
-                    f"nats-server ended at once with code {process.returncode} {self.last_words()}"
+                    f"nats-server ended at once with code {process.returncode}{self.last_words()}"
                 )
             if path.exists() and (text := path.read_text()):
                 url: str = json.loads(text)["nats"][0]
                 return int(url.rpartition(":")[2])
             await self._clock.sleep(_POLL)
         await self.stop()
-        raise SetupError(f"nats-server wasn't ready within {READY_WITHIN:.0f} s")
+        raise SetupError(f"nats-server wasn't ready within {READY_WITHIN:.0f} s{self.last_words()}")

@@ -122,7 +122,7 @@ async def test_giving_up_says_where_the_servers_log_is_and_what_to_do(
 ) -> None:
     monkeypatch.setattr("jarvis_mesh.cli.supervisor.GIVE_UP_AFTER", 1)
     server.log = tmp_path / "nats-server.log"
-    server.log.write_text("[FTL] the disk is broken\n")  # noqa: ASYNC240
+    server.log.write_text("[FTL] the disk is broken\n")
     server.kill()
     with pytest.raises(SetupError) as caught:
         await keep_running(server, SystemClock())
