@@ -133,11 +133,14 @@ class Gateway:
         admin_url = self.settings.nats_admin_url
         if admin_url is None:
             return
+        said = ""
         while True:
             try:
                 await set_up_log(admin_url.get_secret_value(), self.settings.log)
             except UnavailableError as error:
-                log.warning("the log isn't made yet", error=error.message)
+                if error.message != said:
+                    log.warning("no log yet", error=error.message)
+                said = error.message
                 await self._clock.sleep(RETRY)
             else:
                 return

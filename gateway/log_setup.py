@@ -11,6 +11,7 @@ import structlog
 from nats.aio.client import Client
 
 from jarvis_mesh.config.log import STREAM, LogSettings, differs, stream_config
+from jarvis_mesh.gateway.nats_connection import describe
 from jarvis_mesh.schema.errors import SetupError, UnavailableError
 
 _TIMEOUT: Final = 10.0
@@ -80,6 +81,4 @@ def _raise_for_error(answer: dict[str, Any]) -> None:
 
 def _reason(error: Exception, told: list[Exception]) -> str:
     """Return why a connection failed; what it raises is only that no server is left."""
-    if any(isinstance(each, nats.errors.AuthorizationError) for each in told):
-        return "NATS refuses the user: check the password in MESH_NATS_ADMIN_URL"
-    return f"NATS can't be reached: {told[-1] if told else error!r}"
+    return describe(told[-1] if told else error, "MESH_NATS_ADMIN_URL")

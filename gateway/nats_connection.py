@@ -18,7 +18,6 @@ from typing import Any, Final, TypeAlias
 import structlog
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
-from nats.errors import AuthorizationError
 from nats.errors import Error as NatsError
 
 from jarvis_mesh.config.nats_conf import GATEWAY
@@ -44,7 +43,7 @@ class NatsConnection(Client):
     def __init__(self) -> None:
         super().__init__()
         self._handlers: dict[int, Handler] = {}
-        self._reported = ""
+        self._reported: set[str] = set()
 
     async def open(
         self,
@@ -62,6 +61,11 @@ class NatsConnection(Client):
         Raises:
             SetupError: the server is too old.
         """
+
+        async def reconnected() -> None:
+            self._reported.clear()
+            await on_reconnected()
+
         await self.connect(
             url.split(","),
             name=name,
@@ -70,10 +74,11 @@ class NatsConnection(Client):
             ping_interval=PING_EVERY,
             reconnect_time_wait=RECONNECT_EVERY,  # type: ignore[arg-type]  # takes fractions
             disconnected_cb=on_disconnected,
-            reconnected_cb=on_reconnected,
+            reconnected_cb=reconnected,
             error_cb=self._report,
             tls=tls,
         )
+        self._reported.clear()
         version = self.connected_server_version
         if (version.major, version.minor) < MIN_SERVER:
             await self.close()
@@ -123,10 +128,16 @@ class NatsConnection(Client):
             raise UnavailableError(f"NATS takes nothing now ({error!r}); try again") from None
 
     async def _report(self, error: Exception) -> None:
-        """Log what nats-py tells, but each attempt to reconnect only if it fails otherwise."""
-        text = str(error) or repr(error)
-        if isinstance(error, AuthorizationError) or "authorization violation" in text.lower():
-            text = "NATS refuses the user: check the password in MESH_NATS_URL"
-        if text != self._reported:
-            self._reported = text
+        """Log what nats-py tells; what each attempt to reconnect repeats, only once."""
+        text = describe(error, "MESH_NATS_URL")
+        if text not in self._reported:
+            self._reported.add(text)
             log.warning("NATS", error=text)
+
+
+def describe(error: Exception, setting: str) -> str:
+    """Return what went wrong with a connection by the URL in *setting*, without the URL."""
+    text = str(error) or repr(error)
+    if "authorization violation" in text.lower():
+        return f"NATS refuses the user: check the password in {setting}"
+    return text

@@ -49,6 +49,14 @@ async def test_what_the_server_refuses_is_said(start_nats: StartNats) -> None:
         await set_up_log(server.url("admin"), LogSettings(families=("live",)))
 
 
+async def test_a_refused_user_is_said_without_the_password(start_nats: StartNats) -> None:
+    server = await start_nats(None)
+    url = f"nats://admin:hush@127.0.0.1:{server.port}"
+    with pytest.raises(UnavailableError, match="MESH_NATS_ADMIN_URL") as refusal:
+        await set_up_log(url, LogSettings())
+    assert "hush" not in refusal.value.message
+
+
 async def test_nats_away_is_said() -> None:
-    with pytest.raises(UnavailableError, match="can't be reached"):
+    with pytest.raises(UnavailableError, match="Connect call failed"):
         await set_up_log("nats://127.0.0.1:9", LogSettings())
