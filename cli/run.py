@@ -53,9 +53,14 @@ def run(
 ) -> None:
     """Run a command and publish it.
 
-    Its output, what is typed (never a password) and its end become terminal
-    events, between agent:task:started and agent:task:completed or failed, all
-    of one session. It runs as it would alone; the exit code is its own.
+    Its output, what is typed and its end become terminal events, between
+    agent:task:started and agent:task:completed or failed, all of one session.
+    The exit code is its own.
+
+    It runs in a terminal, as under script(1): into a pipe, lines end in CRLF
+    and stderr comes with stdout. What is typed is published only where the
+    terminal echoes it: no passwords, and not what is typed into the line
+    editors of bash and Python, which switch the echo off.
     """
     _set_up_logs()
     _open_stdin()

@@ -45,6 +45,16 @@ async def test_a_command_is_shown_and_published_between_its_task_events(
     assert started.payload["terminalId"] == created.payload["terminalId"]
 
 
+async def test_into_a_pipe_lines_end_in_crlf_and_stderr_comes_with_stdout_as_the_help_says(
+    env: dict[str, str],
+) -> None:
+    ended = await mesh("run", "--", "sh", "-c", "echo out; echo err >&2", env=env)
+    assert (ended.code, ended.stdout, ended.stderr) == (0, b"out\r\nerr\r\n", "")
+    explained = " ".join((await mesh("run", "--help", env=env)).stdout.decode().split())
+    assert "lines end in CRLF and stderr comes with stdout" in explained
+    assert "What is typed is published only where the terminal echoes it" in explained
+
+
 async def test_each_run_has_a_session_of_its_own(
     nats_server: NatsServer, env: dict[str, str]
 ) -> None:
