@@ -13,7 +13,8 @@ from jarvis_mesh.schema.errors import MeshError, UnavailableError
 
 NATS_ADVICE: Final = "start `mesh up`, or name one by --nats"
 """What to do when NATS can't be reached."""
-_PASSWORD: Final = re.compile(r"(?<=://)([^\s/@:]*):[^\s/@]+@")
+_PASSWORD: Final = re.compile(r"(?<=://)(?!user:password@host:)([^\s/@:]*):[^\s/@]+@")
+"""All but the example that our own messages give."""
 
 
 def without_passwords(text: str) -> str:

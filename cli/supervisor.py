@@ -37,8 +37,7 @@ async def keep_running(server: NatsServer, clock: Clock) -> NoReturn:
         deaths = deaths + 1 if clock.monotonic() - up_since < STEADY else 1
         if deaths >= GIVE_UP_AFTER:
             raise SetupError(
-                f"nats-server ended {deaths} times in a row, the last time with code {code}"
-                f"{server.last_words()}"
+                f"nats-server ended {deaths} times in a row (code {code}){server.last_words()}"
             )
         log.warning("nats-server ended; starting it again", code=code, deaths=deaths)
         await clock.sleep(BACKOFF * 2 ** (deaths - 1))

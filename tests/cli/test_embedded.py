@@ -127,7 +127,7 @@ async def test_giving_up_says_where_the_servers_log_is_and_what_to_do(
     with pytest.raises(SetupError) as caught:
         await keep_running(server, SystemClock())
     assert caught.value.message == (
-        "nats-server ended 1 times in a row, the last time with code -9; "
+        "nats-server ended 1 times in a row (code -9); "
         f"it said: [FTL] the disk is broken; mend what {server.log} says is wrong, "
         "then start again"
     )

@@ -87,6 +87,12 @@ def test_passwords_are_cut_out_of_any_text() -> None:
     )
 
 
+def test_the_example_of_a_url_stays_as_it_is() -> None:
+    example = "write nats://user:password@host:4222 (or"
+    assert without_passwords(example) == example
+    assert without_passwords("nats://user:password@hosts") == "nats://user:…@hosts"
+
+
 def test_logs_are_lines_on_stderr_without_passwords(capsys: pytest.CaptureFixture[str]) -> None:
     root = logging.getLogger()
     before = root.handlers[:], root.level

@@ -62,7 +62,10 @@ async def test_source_entity_and_types_of_ones_own_are_taken(
             ("agent:created", '{"agentId": "a"}', "--nats", "nats://127.0.0.1:9"),
             "; start `mesh up`",
         ),
-        (("agent:created", '{"agentId": "a"}', "--nats", "http://h"), "--nats: it is no NATS URL"),
+        (
+            ("agent:created", '{"agentId": "a"}', "--nats", "http://h"),
+            "nats://user:password@host:4222",
+        ),
     ],
 )
 async def test_what_is_wrong_is_said_in_one_line(

@@ -121,6 +121,7 @@ async def test_a_nats_server_that_keeps_dying_is_given_up_in_one_line(tmp_path: 
         last = stderr.splitlines()[-1]
         assert last.startswith("mesh: nats-server ended 5 times in a row (code 3)")
         assert "broken for good" in last
+        assert f"mend what {tmp_path / 'data' / 'nats-server.log'} says is wrong" in last
         assert not (tmp_path / "data" / "up.json").exists()
 
 
