@@ -53,8 +53,6 @@ async def test_up_json_says_where_everything_is_to_this_user_alone(tmp_path: Pat
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_a_signal_stops_all_of_it(tmp_path: Path, number: signal.Signals) -> None:
-    if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
-        pytest.skip("these tests run under nohup, which the command respects")
     async with mesh_up(tmp_path, "--monitor") as up:
         server = up.nats
         code, stderr = await up.end(number)

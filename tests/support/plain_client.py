@@ -90,6 +90,17 @@ class PlainClient:
             if message.get("id") == request_id:
                 return message
 
+    async def refusal(self, op: str, **fields: Any) -> str:
+        """Return the code with which a request is refused."""
+        answer = await self.ask(op, **fields)
+        assert answer["op"] == "error", answer
+        assert answer["message"]
+        return str(answer["code"])
+
+    async def still_lives(self) -> None:
+        """Fail unless the connection answers."""
+        assert (await self.ask("ping"))["op"] == "pong"
+
     async def ask(self, op: str, **fields: Any) -> Message:
         """Send a message and return its answer."""
         request_id = fields.setdefault("id", f"ask-{len(self.received)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
@@ -83,7 +84,13 @@ async def start_mesh(*arguments: str, **environ: str) -> Process:
     """Start the `mesh` command with nothing of our own environment's MESH_*."""
     inherited = {name: text for name, text in os.environ.items() if not name.startswith("MESH_")}
     return await asyncio.create_subprocess_exec(
-        MESH, *arguments, env={**inherited, **environ}, stdout=PIPE, stderr=PIPE
+        MESH,
+        *arguments,
+        env={**inherited, **environ},
+        stdout=PIPE,
+        stderr=PIPE,
+        # The tests may run under nohup, which the command would respect.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
 
 
