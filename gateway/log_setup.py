@@ -81,4 +81,6 @@ def _raise_for_error(answer: dict[str, Any]) -> None:
 
 def _reason(error: Exception, told: list[Exception]) -> str:
     """Return why a connection failed; what it raises is only that no server is left."""
-    return describe(told[-1] if told else error, "MESH_NATS_ADMIN_URL")
+    reasons = [describe(each, "MESH_NATS_ADMIN_URL") for each in told or [error]]
+    # After a refusal the server may reset the connection, which would hide the cause.
+    return next((reason for reason in reasons if "refuses" in reason), reasons[-1])
