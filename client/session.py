@@ -175,15 +175,15 @@ class Session:
         self._listeners.tell_event(arrival.event)
 
     def _receive_subscribed(self, answer: Subscribed) -> None:
-        subscription = self._asked.pop(answer.sub, None)
+        subscription = self._asked.pop(answer.sub or "", None)
         if subscription is not None:
             subscription.feed.accept(answer)
-            self._accepted[answer.sub] = subscription
+            self._accepted[answer.sub or ""] = subscription
             self._refusals.pop(subscription, None)
             subscription.accepted()
 
     def _receive_gap(self, gap: Gap) -> None:
-        subscription = self._accepted.get(gap.sub)
+        subscription = self._accepted.get(gap.sub or "")
         if subscription is None:
             return
         subscription.feed.skip(gap)

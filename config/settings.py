@@ -95,8 +95,10 @@ class Settings(BaseSettings):
     """Seconds after which a silent connection is told its cursor."""
     drain: Duration = Field(5.0, ge=0, le=600)
     """Seconds that clients get to leave when the gateway stops."""
-    max_unsent_bytes: Bytes = Field(8 * 1024**2, ge=64 * 1024)
-    """What one connection's client may leave untaken."""
+    high_water_bytes: Bytes = Field(32 * 1024, ge=4 * 1024, le=16 * 1024**2)
+    """What a client that takes nothing may leave unsent before it has to catch up."""
+    stalled_after: Duration = Field(600.0, ge=1, le=86_400)
+    """Seconds after which a client that takes nothing at all is closed."""
 
     @classmethod
     def load(cls, *, config: Path | None = None, **flags: Any) -> Self:

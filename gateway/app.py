@@ -18,6 +18,9 @@ from starlette.websockets import WebSocket
 from jarvis_mesh.config.settings import Settings
 from jarvis_mesh.gateway.gateway import Gateway
 from jarvis_mesh.gateway.guard import Guard
+from jarvis_mesh.gateway.http_events import get_events
+from jarvis_mesh.gateway.http_publish import post_events
+from jarvis_mesh.gateway.metrics import CONTENT_TYPE
 from jarvis_mesh.gateway.websocket import serve_websocket
 
 CANCEL_AGAIN_AFTER: Final = 0.5
@@ -50,11 +53,21 @@ def create_app(settings: Settings | None = None, *, gateway: Gateway | None = No
         ready = served.is_ready
         return PlainTextResponse("ready\n" if ready else "not ready\n", 200 if ready else 503)
 
+    async def events(request: Request) -> Response:
+        if request.method == "POST":
+            return await post_events(request, served)
+        return await get_events(request, served)
+
+    async def metrics(_request: Request) -> Response:
+        return Response(served.metrics.render(), media_type=CONTENT_TYPE)
+
     return Starlette(
         routes=[
             Route("/", _index),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
+            Route("/metrics", metrics),
+            Route("/v1/events", events, methods=["GET", "POST"]),
             WebSocketRoute("/v1/ws", websocket),
         ],
         middleware=[

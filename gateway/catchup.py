@@ -1,11 +1,18 @@
-"""From a cursor to live: the one way in which a subscription gets what it missed.
+"""The catch-up engine: how a feed gets from a cursor to live, whatever put it behind.
 
-A feed is a place in the log plus filters. It becomes live when the live feed can vouch for
-everything after that place; until then it reads the log. No socket, no NATS, no clock here.
+A feed is a place in the log plus filters. A subscription with `since`, a client that comes
+back, a reader that was too slow, a history page, and everybody after a hole in the gateway's
+own live feed are one case: "go on with this filter after this sequence". No socket, no NATS
+and no clock here: the live feed's position, floors and pages go in; events and gaps come out.
 
-    begin ──▶ pages of the log ──▶ pages of the tail ──▶ live
+                     ┌───────────── fall_behind ◀─────────────┐
+                     ▼                                        │
+    begin ──▶  PAGE or SKIP ──▶ TAIL ──▶ JOIN ── join ──▶  live
+               (from the log)   (from memory)
+                     ▲             │
+                     └─────────────┘  the tail has moved on
 
-What makes the two meet without loss or repetition, and without a buffer per subscription:
+What makes log and live feed meet without loss or repetition, and without a buffer for each:
 
 - *Position* P: every copy up to P that any interest of this process is for has been
   delivered. Copies come in log order, so one number says it for all filters.
@@ -13,29 +20,53 @@ What makes the two meet without loss or repetition, and without a buffer per sub
   interest vouches from the barrier that it was made with on; the tail, which keeps the last
   few thousand copies, from its oldest on. F is the higher of the two.
 - A cursor c with F ≤ c ≤ P reads on from the tail instead of from the log. When it has
-  taken the tail's last copy it *joins*: what comes after P will be delivered to it, and
-  nothing else runs in between.
-- A page without successors, asked for when the position was p, holds everything up to p: a
-  live copy is of a stored event. So its end moves c to at least p, though nothing matched.
-- c can pass P, since the log is ahead of its copies. The feed then waits for P to follow: c
-  is the sequence of an event that matches, so its own copy is under way.
+  taken the tail's last copy, c = P, it *joins*: what comes after P will be delivered to it,
+  and nothing else runs in between.
+- A page holds everything up to its end, which may lie beyond P, since the log is ahead of its
+  copies. It then moves c to P, so that the feed can join, or to its last event that matches,
+  if that is higher: that event's own copy is under way, and the feed WAITs for it, so that
+  it isn't delivered twice.
+- F is unknown after a hole that was too large to be repaired: only a BARRIER says from where
+  on the interests vouch again. Meanwhile the feed's cursor says all.
 
 Retention may remove events before or while a page is read. The server then goes on at the
-log's first sequence without a word, so `first_seq` is asked for after every page: what lies
-before it and wasn't in the page may have been lost, and is said as a gap.
+log's first sequence without a word; so a page comes with the log's first sequence as it was
+afterwards, and what lies before that and isn't in the page is said as a gap.
 
-Source: docs/protocol.md, "Cursors" and "Promises".
+Source: docs/protocol.md, "Cursors" and "Promises"; docs/decisions/0001 and 0003.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
+from typing import Final, TypeAlias
 
-from jarvis_mesh.gateway.log_reader import LogState, Page
+from jarvis_mesh.gateway.log_reader import LogState
+from jarvis_mesh.gateway.page import Page, is_far
 from jarvis_mesh.gateway.stored_event import StoredEvent
 from jarvis_mesh.schema.cursor import Cursor
-from jarvis_mesh.schema.filters import Filter, cover
+from jarvis_mesh.schema.filters import ANY, Filter, cover
+
+SPARSE: Final = 64
+"""Sequences from one matching event to the next beyond which a skip is cheaper than pages."""
+MAX_SKIP_FILTERS: Final = 8
+"""A skip asks once for each filter; for more, once for the one that covers them all."""
+RUN_EVENTS: Final = 64
+RUN_BYTES: Final = 4 * 1024
+"""A run is a bounded piece of a page, after each of which the client may be too full."""
+
+
+class Step(Enum):
+    """What a feed needs next."""
+
+    BARRIER = "its interests in force"
+    WAIT = "the position at its cursor"
+    TAIL = "a page of the tail"
+    PAGE = "a page of the log"
+    SKIP = "a sparse page of the log"
+    JOIN = "nothing more: call `join` before anything else runs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +80,39 @@ class Missing:
     """"expired", "epoch", "reset" or "unreadable", as in the message `gap`."""
     cursor: Cursor
     """Where the feed goes on."""
+    event: StoredEvent | None = None
+    """The one that is unreadable."""
+
+
+Run: TypeAlias = Sequence[StoredEvent]
+"""Readable events for a feed, ascending; at least one."""
 
 
 class CatchUp:
-    """One feed on its way from a cursor to live.
+    """One feed.
 
     Args:
-        filters: What the feed is for; an event that passes any of them belongs to it.
+        filters: What it is for; an event that passes any of them belongs to it.
         cursor: Everything up to here is had; of whatever log.
     """
 
     def __init__(self, filters: Sequence[Filter], cursor: Cursor) -> None:
         self.cursor = cursor
+        self.is_live = False
         self.replayed = 0
-        """Events that were found so far."""
-        self.read_filter = cover(filters)
-        """What to read the log with; `take` drops what passes it without belonging."""
+        """Events that were found since it was last behind."""
+        self.filters = filters
+
+    @property
+    def filters(self) -> Sequence[Filter]:
+        """What it is for."""
+        return self._filters
+
+    @filters.setter
+    def filters(self, filters: Sequence[Filter]) -> None:
         self._filters = filters
+        self.skip_filters = filters if len(filters) <= MAX_SKIP_FILTERS else (cover(filters),)
+        self._is_sparse = ANY not in self.skip_filters
 
     def begin(self, log: LogState) -> Missing | None:
         """Return what the log as it is now can't give; the cursor is of this log afterwards."""
@@ -79,53 +126,85 @@ class CatchUp:
         self.cursor = Cursor(log.epoch, log.first_seq - 1)
         return Missing(cursor.seq + 1, None, reason, self.cursor)
 
-    def may_use_tail(self, floor: int | None, position: int) -> bool:
-        """Say whether the live feed has everything after the cursor. *floor* `None`: nothing."""
-        return floor is not None and floor <= self.cursor.seq <= position
-
-    def newest(self, events: Sequence[StoredEvent]) -> Iterator[StoredEvent | Missing]:
-        """Return what "last" found, in order; the cursor stays where the log was then."""
-        return self._sort_out(events)
-
-    def take(
-        self, page: Page, position: int, first_seq: int = 0
-    ) -> Iterator[StoredEvent | Missing]:
-        """Return what a page from `cursor` on adds to the feed, in order, and move the cursor.
+    def next_step(self, floor: int | None, position: int) -> Step:
+        """Return what the feed, which isn't live, needs next.
 
         Args:
-            page: Of the log, read with `read_filter` from the sequence after the cursor on, or
-                of the tail.
-            position: The live feed's, before the page was asked for.
-            first_seq: The log's, after the page was read; the tail has no first.
+            floor: The live feed vouches for everything after it; `None`: for nothing yet.
+            position: The live feed's.
         """
-        had = sum(event.seq < first_seq for event in page.events)
-        yield from self._sort_out(page.events[:had])
-        missing_from = self._first_not_in(page)
-        if missing_from < first_seq:
-            self.cursor = self.cursor.at(first_seq - 1)
-            yield Missing(missing_from, first_seq - 1, "expired", self.cursor)
-        yield from self._sort_out(page.events[had:])
-        end = page.events[-1].seq if page.events else self.cursor.seq
-        self.cursor = self.cursor.at(end if page.pending else max(end, position))
+        if floor is None:
+            return Step.BARRIER
+        here = self.cursor.seq
+        if here > position:
+            return Step.WAIT
+        if here < floor:
+            return Step.SKIP if self._is_sparse and is_far(here, position) else Step.PAGE
+        return Step.TAIL if here < position else Step.JOIN
 
-    def _first_not_in(self, page: Page) -> int:
-        """Return the first sequence after the cursor that *page* lacks."""
-        expected = self.cursor.seq + 1
-        for event in page.events:
-            if event.seq != expected:
-                break
-            expected += 1
-        return expected
+    def take(self, page: Page, position: int) -> Iterator[Run | Missing]:
+        """Yield what *page* adds to the feed, in order.
 
-    def _sort_out(self, events: Sequence[StoredEvent]) -> Iterator[StoredEvent | Missing]:
+        The cursor is behind each item when it is yielded: whoever stops half-way goes on from
+        there with another page.
+
+        Args:
+            page: One that goes on after the cursor, of the log or of the tail.
+            position: The live feed's, now.
+        """
+        here = self.cursor.seq
+        own = [event for event in page.matching(self._filters) if event.seq > here]
+        self._note_density(page, len(own))
+        for from_seq, to_seq in page.holes(here):
+            yield from self._runs([event for event in own if event.seq < from_seq])
+            own = [event for event in own if event.seq > to_seq]
+            self.cursor = self.cursor.at(to_seq)
+            yield Missing(from_seq, to_seq, "expired", self.cursor)
+        yield from self._runs(own)
+        self.cursor = self.cursor.at(max(self.cursor.seq, min(page.upto_seq, position)))
+
+    def join(self) -> None:
+        """Be live, from the live feed's position on."""
+        self.is_live = True
+
+    def fall_behind(self, cursor: Cursor) -> None:
+        """Be behind: everything up to *cursor* was delivered."""
+        self.is_live = False
+        self.cursor = cursor
+        self.replayed = 0
+
+    def newest(self, events: Sequence[StoredEvent]) -> Iterator[Run | Missing]:
+        """Yield what "last" found, in order; the cursor stays where the log was then."""
+        here = self.cursor
+        yield from self._runs([event for event in events if not event.is_hidden])
+        self.cursor = here
+
+    def _note_density(self, page: Page, count: int) -> None:
+        self._is_sparse = ANY not in self.skip_filters and (
+            page.upto_seq - self.cursor.seq > SPARSE * count
+        )
+
+    def _runs(self, events: Run) -> Iterator[Run | Missing]:
+        run: list[StoredEvent] = []
+        size = 0
         for event in events:
-            if not belongs(event, self._filters):
-                continue
+            if event.event is None or size > RUN_BYTES or len(run) >= RUN_EVENTS:
+                if run:
+                    yield self._moved(run)
+                run, size = [], 0
             if event.event is None:
+                self.cursor = self.cursor.at(event.seq)
                 yield unreadable(event, self.cursor.epoch)
             else:
-                self.replayed += 1
-                yield event
+                run.append(event)
+                size += len(event.body)
+        if run:
+            yield self._moved(run)
+
+    def _moved(self, run: Run) -> Run:
+        self.replayed += len(run)
+        self.cursor = self.cursor.at(run[-1].seq)
+        return run
 
 
 def belongs(event: StoredEvent, filters: Sequence[Filter]) -> bool:
@@ -135,4 +214,4 @@ def belongs(event: StoredEvent, filters: Sequence[Filter]) -> bool:
 
 def unreadable(event: StoredEvent, epoch: str) -> Missing:
     """Return what to say of an event of the log that can't be delivered."""
-    return Missing(event.seq, event.seq, "unreadable", Cursor(epoch, event.seq))
+    return Missing(event.seq, event.seq, "unreadable", Cursor(epoch, event.seq), event)

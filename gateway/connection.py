@@ -9,10 +9,11 @@ from typing import Final, assert_never
 import structlog
 
 from jarvis_mesh.gateway.access import LIMITS, Grants, filters_for
+from jarvis_mesh.gateway.endpoint import Endpoint
 from jarvis_mesh.gateway.sender import Sender
 from jarvis_mesh.gateway.services import Services
 from jarvis_mesh.gateway.subscriptions import Subscriptions
-from jarvis_mesh.schema.cursor import Cursor, parse_since
+from jarvis_mesh.schema.cursor import parse_since
 from jarvis_mesh.schema.errors import (
     BadRequestError,
     ForbiddenError,
@@ -22,9 +23,7 @@ from jarvis_mesh.schema.errors import (
 from jarvis_mesh.schema.wire import (
     PROTOCOL,
     Auth,
-    Closing,
     Error,
-    Heartbeat,
     Id,
     Ping,
     Pong,
@@ -43,14 +42,12 @@ from jarvis_mesh.schema.wire import (
 
 MAX_PUBLISHING: Final = 64
 """Events of one client that wait for the log at once; then its next message waits."""
-INTERNAL_ERROR: Final = 1011
-"""WebSocket close code (IANA registry)."""
 
 log = structlog.get_logger(__name__)
 
 
-class Connection:
-    """What a gateway knows of one client.
+class Connection(Endpoint):
+    """A client that speaks the WebSocket protocol.
 
     Args:
         sender: Says things to the client.
@@ -62,13 +59,12 @@ class Connection:
     def __init__(
         self, sender: Sender, grants: Grants, services: Services, tasks: asyncio.TaskGroup
     ) -> None:
+        self._subscriptions = Subscriptions(sender, services, tasks, self._fail)
+        super().__init__(sender, self._subscriptions.shared, services)
         self.id = secrets.token_hex(8)
-        self._sender = sender
         self._grants = grants
-        self._services = services
         self._tasks = tasks
         self._publishing = asyncio.Semaphore(MAX_PUBLISHING)
-        self._subscriptions = Subscriptions(sender, services, tasks, self._fail)
         sender.on_end = self._subscriptions.stop
 
     def welcome(self) -> None:
@@ -101,16 +97,20 @@ class Connection:
         """Say that something was wrong with a message."""
         self._sender.say(Error.of(error, id=id, sub=sub))
 
-    def heartbeat(self, silent_since: float) -> None:
-        """Say how far the position has moved, unless something was sent after that time."""
-        position = self._position()
-        if self._sender.last_sent <= silent_since and position is not None:
-            self._sender.say(Heartbeat(cursor=position))
+    @property
+    def subscriptions(self) -> int:
+        return len(self._subscriptions)
 
-    def end(self, reason: str, code: int) -> None:
-        """Tell the client to come back elsewhere or later, and end the connection."""
-        self._sender.say(Closing(reason=reason, retry_ms=self._services.retry_ms()))
-        self._sender.end(reason, code)
+    def fall_behind(self) -> None:
+        self._subscriptions.fall_behind()
+
+    async def run(self) -> None:
+        """Keep the live subscriptions going, until cancelled."""
+        try:
+            await self._shared.run()
+        except Exception:
+            log.exception("a connection failed", connection=self.id)
+            self._fail()
 
     async def close(self) -> None:
         """Let go of everything this client had. Idempotent."""
@@ -139,8 +139,8 @@ class Connection:
 
     async def _publish(self, request: Publish) -> None:
         try:
-            seq = await self._services.publishing.publish(request.event, self._grants)
-            self._sender.say(Published(id=request.id, seq=seq))
+            stored = await self._services.publishing.publish(request.event, self._grants)
+            self._sender.say(Published(id=request.id, seq=stored.seq))
         except MeshError as error:
             self.refuse(error, id=request.id)
         except Exception:
@@ -148,10 +148,3 @@ class Connection:
             self.refuse(InternalError("the gateway failed at this event"), id=request.id)
         finally:
             self._publishing.release()
-
-    def _position(self) -> str | None:
-        live = self._services.live
-        return str(Cursor(live.epoch, live.position)) if live.epoch else None
-
-    def _fail(self) -> None:
-        self.end("internal", INTERNAL_ERROR)

@@ -1,26 +1,33 @@
-"""One subscription of one connection: from where it starts, through the log, to live."""
+"""A feed with its sources: opened where it starts, and brought to live by the engine's steps.
+
+The engine (catchup.py) decides; here its steps are carried out. What is found goes to a
+*target* at the pace at which that drains, so a feed holds nothing but its cursor while its
+client is slow.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final, Protocol, TypeVar, assert_never
 
 import structlog
 
-from jarvis_mesh.gateway.catchup import CatchUp, Missing
+from jarvis_mesh.gateway.catchup import CatchUp, Missing, Run, Step
 from jarvis_mesh.gateway.interest import Interest
-from jarvis_mesh.gateway.live_feed import LiveFeed
-from jarvis_mesh.gateway.log_reader import LogReader, LogState, Page
-from jarvis_mesh.gateway.stored_event import StoredEvent
-from jarvis_mesh.schema.clock import Clock
+from jarvis_mesh.gateway.log_reader import Batch, LogState
+from jarvis_mesh.gateway.page import Page
+from jarvis_mesh.gateway.services import Services
 from jarvis_mesh.schema.cursor import AtTime, Cursor, SecondsAgo, Since, Start
 from jarvis_mesh.schema.errors import DeadlineError, UnavailableError
 from jarvis_mesh.schema.filters import Filter
 
 RETRY_AFTER: Final = 0.25
-"""Seconds after which a replay that NATS interrupted tries again."""
+"""Seconds after which a step that NATS interrupted is tried again."""
+LEADER_LAG: Final = 2.0
+"""Seconds that a log may end before a cursor until that counts as a reset: a new leader of the
+stream answers before it has applied all that was acknowledged."""
 _NO_LOG_YET: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 Answer = TypeVar("Answer")
@@ -28,130 +35,128 @@ Answer = TypeVar("Answer")
 log = structlog.get_logger(__name__)
 
 
-class Client(Protocol):
-    """The connection, as its feeds see it."""
-
-    def feed_event(self, feed: Feed, event: StoredEvent) -> None:
-        """Send an event for *feed* alone."""
-
-    def feed_missing(self, feed: Feed, missing: Missing) -> None:
-        """Say what *feed* can't have."""
-
-    def feed_is_live(self, feed: Feed, cursor: Cursor, replayed: int | None) -> None:
-        """Let *feed* have live events after *cursor*, from this instant on."""
+class Target(Protocol):
+    """Where a feed's events go."""
 
     @property
     def is_drained(self) -> bool:
-        """Whether the client has taken most of what was sent."""
+        """Whether it takes more now."""
 
     async def drained(self) -> None:
-        """Return once it has."""
+        """Return once it takes more."""
+
+    def put(self, run: Run) -> None:
+        """Take events."""
+
+    def miss(self, missing: Missing) -> None:
+        """Take note of what the feed can't have."""
 
 
 class Feed:
-    """A subscription. `open` and `run` are its life; whoever runs it closes it."""
+    """A place in the log plus filters. Whoever opened it closes it."""
 
-    def __init__(
-        self,
-        sub: str,
-        filters: Sequence[Filter],
-        client: Client,
-        live: LiveFeed,
-        reader: LogReader,
-        clock: Clock,
-    ) -> None:
-        self.sub = sub
+    def __init__(self, filters: Sequence[Filter], services: Services) -> None:
         self.filters = filters
         self.interests: Sequence[Interest] = ()
-        self.is_live = False
-        self._client = client
-        self._live = live
-        self._reader = reader
-        self._clock = clock
-        self._catch_up: CatchUp | None = None
+        self.engine = CatchUp(filters, Cursor("", 0))
+        self._services = services
+        self._live = services.live
         self._foreign: Missing | None = None
-        self._newest: Page | None = None
+        self._newest: Batch | None = None
 
     async def open(self, since: Since) -> Cursor:
         """Put its interests in force and return the cursor that it starts at.
 
-        When it starts from now, it must `go_live` before anything else runs; otherwise `run`
-        brings it there.
+        One from now is live: it must be given to a group before anything else runs. Otherwise
+        `pursue` brings it there.
 
         Raises:
             UnavailableError, DeadlineError: NATS is away.
             LimitError: "last" over too many subjects.
+            RateLimitedError: too many replays from far back.
         """
         self.interests = await self._live.acquire(self.filters)
         state = await self._live.barrier()
-        if since is Start.NOW:
-            return self._now()
-        cursor = await self._resolve(since, state)
-        self._catch_up = CatchUp(self.filters, cursor)
         if isinstance(since, Cursor):
-            self._foreign = self._catch_up.begin(state)
+            state = await self._state_with(since, state)
+        if since is Start.NOW:
+            self.engine.fall_behind(self.now())
+            self.engine.join()
+            return self.engine.cursor
+        cursor = await self._resolve(since, state)
+        self.engine.fall_behind(cursor)
+        if isinstance(since, Cursor):
+            self._foreign = self.engine.begin(state)
         elif since is Start.LAST and cursor.seq:
-            self._newest = await self._reader.newest(self.filters, 1, cursor.seq)
+            self._newest = await self._services.reader.newest(self.filters, 1, cursor.seq)
         return cursor
 
-    @property
-    def is_caught_up(self) -> bool:
-        """Whether nothing lies between where it starts and the live feed."""
-        return self._catch_up is None
+    async def begin(self, target: Target) -> None:
+        """Say what `open` found that comes before the log: another log's gap, the newest."""
+        foreign, self._foreign = self._foreign, None
+        if foreign is not None:
+            target.miss(foreign)
+        batch, self._newest = self._newest, None
+        head = self.engine.cursor.seq
+        while batch is not None:
+            for item in self.engine.newest(batch.events):
+                _give(target, item)
+                await target.drained()
+            if not batch.pending:
+                return
+            after = batch.events[-1].seq + 1
+            reader = self._services.reader
+            batch = await self._persist(partial(reader.newest, self.filters, after, head))
 
-    def go_live(self) -> None:
-        """Have the live events from this instant on."""
-        self.is_live = True
-        replayed = None if self._catch_up is None else self._catch_up.replayed
-        self._client.feed_is_live(self, self._now(), replayed)
-
-    async def run(self) -> None:
-        """Send what lies between the cursor and now, then go live."""
-        catch_up = self._catch_up
-        assert catch_up is not None, "a feed from now has nothing to catch up"  # noqa: S101
-        if self._foreign is not None:
-            self._client.feed_missing(self, self._foreign)
-        if self._newest is not None:
-            await self._send_newest(catch_up, self._newest)
+    async def pursue(self, target: Target) -> None:
+        """Give *target* all that follows the cursor; return when the feed is to join, now."""
+        engine, live = self.engine, self._live
         while True:
-            position = self._live.position
-            if catch_up.may_use_tail(self._live.floor(self.interests), position):
-                page = self._live.tail_page(catch_up.cursor.seq)
-                waited = await self._send(catch_up.take(page, position))
-                # If it waited for the client, the live feed has moved on meanwhile.
-                if not page.pending and not waited:
-                    self.go_live()
+            await target.drained()
+            match engine.next_step(live.floor(self.interests), live.position):
+                case Step.BARRIER:
+                    await self._persist(live.barrier)
+                case Step.WAIT:
+                    await self._persist(partial(live.reached, engine.cursor.seq))
+                case Step.TAIL:
+                    self._hand_over(live.tail_page(engine.cursor.seq), target)
+                case Step.PAGE:
+                    self._hand_over(await self._page(), target)
+                case Step.SKIP:
+                    self._hand_over(await self._skip(), target)
+                case Step.JOIN:
+                    engine.join()
                     return
-            else:
-                await self._read_log(catch_up)
+                case step:
+                    assert_never(step)
+
+    def now(self) -> Cursor:
+        """Return the cursor of the live feed's position."""
+        return Cursor(self._live.epoch, self._live.position)
 
     async def close(self) -> None:
         """Let go of its interests. Idempotent."""
         interests, self.interests = self.interests, ()
         await self._live.release(interests)
 
-    async def _send_newest(self, catch_up: CatchUp, page: Page) -> None:
-        """Send the newest event of each subject, of which *page* is the first."""
-        head = catch_up.cursor.seq
-        while True:
-            await self._send(catch_up.newest(page.events))
-            if not page.pending:
-                return
-            ask = partial(self._reader.newest, self.filters, page.events[-1].seq + 1, head)
-            page = await self._persist(ask)
+    async def _page(self) -> Page:
+        await self._services.clock.sleep(0)  # a page may come from memory: let others run
+        pages, exists = self._services.pages, self._live.position
+        return await self._persist(partial(pages.page, self.engine.cursor.seq, exists))
 
-    async def _read_log(self, catch_up: CatchUp) -> None:
-        """Send one page of the log."""
-        position = self._live.position
-        page = await self._persist(
-            partial(self._reader.page, catch_up.read_filter, catch_up.cursor.seq + 1)
-        )
-        state = await self._persist(self._reader.state)
-        self._live.observe(state)
-        if state.epoch != catch_up.cursor.epoch:
-            return  # what was read is of two logs; this connection is being ended
-        await self._send(catch_up.take(page, position, state.first_seq))
-        await self._persist(partial(self._live.reached, catch_up.cursor.seq))
+    async def _skip(self) -> Page:
+        engine, pages, exists = self.engine, self._services.pages, self._live.position
+        ask = partial(pages.skip, engine.skip_filters, engine.cursor.seq, exists)
+        return await self._persist(ask)
+
+    def _hand_over(self, page: Page, target: Target) -> None:
+        """Give *target* what it takes of *page* without waiting; the cursor says how much."""
+        if self.engine.cursor.epoch != self._live.epoch:
+            return  # the page is of another log: this connection is being ended
+        for item in self.engine.take(page, self._live.position):
+            _give(target, item)
+            if not target.is_drained:
+                return
 
     async def _persist(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
         """Return the answer, asking until there is one: NATS may be away for a while."""
@@ -159,24 +164,21 @@ class Feed:
             try:
                 return await ask()
             except (UnavailableError, DeadlineError) as error:
-                log.warning("a replay waits for the log", error=error.message)
-                await self._clock.sleep(RETRY_AFTER)
+                log.warning("a feed waits for the log", error=error.message)
+                await self._services.clock.sleep(RETRY_AFTER)
 
-    async def _send(self, items: Iterable[StoredEvent | Missing]) -> bool:
-        """Send *items* at the client's pace; return whether it had to be waited for."""
-        waited = False
-        for item in items:
-            if isinstance(item, Missing):
-                self._client.feed_missing(self, item)
-            else:
-                self._client.feed_event(self, item)
-            if not self._client.is_drained:
-                waited = True
-                await self._client.drained()
-        return waited
-
-    def _now(self) -> Cursor:
-        return Cursor(self._live.epoch, self._live.position)
+    async def _state_with(self, cursor: Cursor, state: LogState) -> LogState:
+        """Return a state of the log that has *cursor*, if there comes one soon."""
+        clock = self._services.clock
+        deadline = clock.monotonic() + LEADER_LAG
+        while (
+            cursor.epoch == state.epoch
+            and cursor.seq > state.last_seq
+            and clock.monotonic() < deadline
+        ):
+            await clock.sleep(RETRY_AFTER)
+            state = await self._live.barrier()
+        return state
 
     async def _resolve(self, since: Since, state: LogState) -> Cursor:
         """Return the cursor that a start means in the log as it is."""
@@ -186,7 +188,7 @@ class Feed:
             case Start.BEGINNING:
                 return Cursor(state.epoch, state.first_seq - 1)
             case Start.NOW | Start.LAST:
-                return self._now()
+                return self.now()
             case SecondsAgo():
                 return await self._at(state, state.time - timedelta(seconds=since.seconds))
             case AtTime():
@@ -196,8 +198,15 @@ class Feed:
 
     async def _at(self, state: LogState, time: datetime) -> Cursor:
         if time >= state.time:
-            return self._now()
+            return self.now()
         if time <= _NO_LOG_YET:  # the server counts nanoseconds in 64 bits, from 1678 on
             return Cursor(state.epoch, state.first_seq - 1)
-        first = await self._reader.first_at(time)
-        return self._now() if first is None else Cursor(state.epoch, first - 1)
+        first = await self._services.reader.first_at(time)
+        return self.now() if first is None else Cursor(state.epoch, first - 1)
+
+
+def _give(target: Target, item: Run | Missing) -> None:
+    if isinstance(item, Missing):
+        target.miss(item)
+    else:
+        target.put(item)

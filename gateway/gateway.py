@@ -6,17 +6,18 @@ import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
 from jarvis_mesh.config.settings import Settings
-from jarvis_mesh.gateway.connection import Connection
 from jarvis_mesh.gateway.fanout import Fanout
 from jarvis_mesh.gateway.inbox import Inbox
 from jarvis_mesh.gateway.live_feed import LiveFeed
-from jarvis_mesh.gateway.log_reader import LogReader
+from jarvis_mesh.gateway.log_pages import LogPages
+from jarvis_mesh.gateway.log_reader import LogReader, LogState
 from jarvis_mesh.gateway.log_setup import set_up_log
+from jarvis_mesh.gateway.metrics import Metrics
 from jarvis_mesh.gateway.nats_connection import NatsConnection
 from jarvis_mesh.gateway.publishing import Publishing
 from jarvis_mesh.gateway.services import Services
@@ -25,12 +26,33 @@ from jarvis_mesh.schema.clock import Clock, SystemClock
 from jarvis_mesh.schema.errors import MeshError, SetupError, UnavailableError
 from jarvis_mesh.schema.types import TypeRegistry
 
-RETRY: Final = 0.5
+RETRY: Final = 0.25
 """Seconds between attempts at what needs NATS."""
 RESTARTING: Final = 1012
 """WebSocket close code: come back, the service restarts (IANA registry)."""
 
 log = structlog.get_logger(__name__)
+
+
+class Client(Protocol):
+    """Whoever is served: over a WebSocket, a stream, or with one page."""
+
+    @property
+    def is_lagging(self) -> bool:
+        """Whether it is being caught up from the log."""
+
+    @property
+    def subscriptions(self) -> int:
+        """How many it has open."""
+
+    def fall_behind(self) -> None:
+        """Let what is live go on from the log: the live feed has a hole."""
+
+    def look_after(self, silent_since: float) -> None:
+        """Do what is due now and then."""
+
+    def end(self, reason: str, code: int, *, discard: bool = False) -> None:
+        """Send it away."""
 
 
 class Gateway:
@@ -47,23 +69,29 @@ class Gateway:
         self._log_nats = NatsConnection()
         self._live_inbox = Inbox(self._live_nats)
         self._log_inbox = Inbox(self._log_nats)
-        self._reconnected = asyncio.Event()
-        self._connections: set[Connection] = set()
+        self._clients: set[Client] = set()
         self._nobody = asyncio.Event()
         self._nobody.set()
+        self.metrics = Metrics()
         reader = LogReader(self._log_inbox)
+        here = LogReader(self._live_inbox)
+        self._pages = LogPages(reader, self._clock, self._observe, self.metrics)
         name = f"{socket.gethostname()[:32]}-{settings.port}"
-        live = LiveFeed(self._live_nats, reader, LogReader(self._live_inbox), name, self._end_all)
+        live = LiveFeed(self._live_nats, here, self._pages, name, self, self.metrics)
         types = TypeRegistry(settings.families, allow_unregistered=True)
         self._ticker = Ticker(live, reader, self._clock)
         self.services = Services(
             live=live,
+            pages=self._pages,
             reader=reader,
             publishing=Publishing(self._live_inbox, types, self._clock),
             fanout=Fanout(),
+            metrics=self.metrics,
             clock=self._clock,
             heartbeat=settings.heartbeat,
+            stalled_after=settings.stalled_after,
         )
+        self._show_gauges()
 
     @property
     def is_ready(self) -> bool:
@@ -86,9 +114,10 @@ class Gateway:
             await self._connect()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.services.live.barrier.run())
+                tasks.create_task(self._pages.run())
                 tasks.create_task(self._ticker.run())
-                tasks.create_task(self._repair_after_breaks())
-                tasks.create_task(self._send_heartbeats())
+                tasks.create_task(self._repair_holes())
+                tasks.create_task(self._look_after_clients())
         except SetupError as error:
             self._fail(error)
         except Exception as error:
@@ -103,31 +132,46 @@ class Gateway:
         self.failed.set()
 
     @contextmanager
-    def serving(self, connection: Connection) -> Iterator[None]:
-        """Count *connection* among the clients while it lasts."""
-        self._connections.add(connection)
+    def serving(self, client: Client) -> Iterator[None]:
+        """Count *client* among those that are served while it lasts."""
+        self._clients.add(client)
         self._nobody.clear()
         try:
             yield
         finally:
-            self._connections.discard(connection)
-            if not self._connections:
+            self._clients.discard(client)
+            if not self._clients:
                 self._nobody.set()
 
     async def drain(self) -> None:
         """Send all clients away and return when they are gone, or after the drain time."""
         self.is_draining = True
-        log.info("draining", connections=len(self._connections))
+        log.info("draining", clients=len(self._clients))
         self._end_all("draining")
         try:
             async with asyncio.timeout(self.settings.drain):
                 await self._nobody.wait()
         except TimeoutError:
-            log.warning("drained not wholly", connections=len(self._connections))
+            log.warning("drained not wholly", clients=len(self._clients))
+
+    # As the live feed sees it
+
+    def on_hole(self) -> None:
+        """Let every client catch up from the log: a hole is too large to be repaired."""
+        for client in tuple(self._clients):
+            client.fall_behind()
+
+    def on_another_log(self, reason: str) -> None:
+        """Send all clients away: they come back and learn what is missing."""
+        self._pages.forget()
+        self._end_all(reason)
+
+    def _observe(self, state: LogState) -> None:
+        self.services.live.observe(state)
 
     def _end_all(self, reason: str) -> None:
-        for connection in tuple(self._connections):
-            connection.end(reason, RESTARTING)
+        for client in tuple(self._clients):
+            client.end(reason, RESTARTING)
 
     async def _make_log(self) -> None:
         admin_url = self.settings.nats_admin_url
@@ -151,7 +195,7 @@ class Gateway:
             url,
             name="mesh-gateway-live",
             on_disconnected=self._on_live_disconnected,
-            on_reconnected=self._on_live_reconnected,
+            on_reconnected=_nothing,
         )
         await self._log_nats.open(
             url,
@@ -166,32 +210,50 @@ class Gateway:
 
     async def _on_live_disconnected(self) -> None:
         self._live_inbox.fail_all()
-        await self.services.live.on_disconnected()
-
-    async def _on_live_reconnected(self) -> None:
-        self._reconnected.set()
+        self.services.live.hold("connection")
 
     async def _on_log_disconnected(self) -> None:
         self._log_inbox.fail_all()
 
-    async def _repair_after_breaks(self) -> None:
+    async def _repair_holes(self) -> None:
+        live, said = self.services.live, ""
         while True:
-            await self._reconnected.wait()
-            self._reconnected.clear()
+            await live.held.wait()
             try:
-                await self.services.live.repair()
+                await live.repair()
+                said = ""
             except MeshError as error:
-                log.warning("the live feed isn't repaired yet", error=error.message)
-                self._reconnected.set()
+                if error.message != said:
+                    log.warning("the live feed isn't repaired yet", error=error.message)
+                said = error.message
                 await self._clock.sleep(RETRY)
 
-    async def _send_heartbeats(self) -> None:
+    async def _look_after_clients(self) -> None:
         heartbeat = self.settings.heartbeat
         while True:
             await self._clock.sleep(min(1.0, heartbeat / 4))
             silent_since = self._clock.monotonic() - heartbeat
-            for connection in tuple(self._connections):
-                connection.heartbeat(silent_since)
+            for client in tuple(self._clients):
+                client.look_after(silent_since)
+
+    def _show_gauges(self) -> None:
+        gauge, clients = self.metrics.gauge, self._clients
+        gauge("mesh_connections", "Clients that are connected.", lambda: len(clients))
+        gauge(
+            "mesh_subscriptions",
+            "Subscriptions of all clients.",
+            lambda: sum(client.subscriptions for client in clients),
+        )
+        gauge(
+            "mesh_lagging",
+            "Clients that are being caught up from the log.",
+            lambda: sum(client.is_lagging for client in clients),
+        )
+        gauge(
+            "mesh_position",
+            "Sequence up to which the live feed is complete.",
+            lambda: self.services.live.position,
+        )
 
 
 async def _nothing() -> None:

@@ -59,12 +59,13 @@ class Inbox:
         *,
         headers: Mapping[str, str] | None = None,
         is_last: IsLast = lambda _answer: True,
+        within: float = ANSWER_WITHIN,
     ) -> list[Answer]:
         """Publish *body* to *subject* and return its answers, the last one included.
 
         Raises:
             UnavailableError: not connected, the connection broke, or nobody serves *subject*.
-            DeadlineError: not answered whole within 5 s.
+            DeadlineError: not answered whole *within* seconds.
         """
         if not self._nats.is_connected:
             raise UnavailableError("the gateway has no connection to NATS; try again soon")
@@ -72,10 +73,10 @@ class Inbox:
         question = self._open[reply.encode()] = _Question(is_last)
         try:
             await self._nats.publish(subject, body, reply=reply, headers=dict(headers or {}))
-            async with asyncio.timeout(ANSWER_WITHIN):
+            async with asyncio.timeout(within):
                 await question.done
         except TimeoutError:
-            raise DeadlineError(f"NATS didn't answer {subject} in {ANSWER_WITHIN:.0f} s") from None
+            raise DeadlineError(f"NATS didn't answer {subject} in {within:.0f} s") from None
         finally:
             del self._open[reply.encode()]
         if question.answers[-1].status == b"503":

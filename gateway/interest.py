@@ -9,7 +9,7 @@ from typing import Protocol
 from nats.aio.subscription import Subscription
 
 from jarvis_mesh.gateway.stored_event import StoredEvent
-from jarvis_mesh.schema.filters import FREE, Filter
+from jarvis_mesh.schema.filters import Filter, Shape, masked
 
 
 class Sink(Protocol):
@@ -43,7 +43,7 @@ class Interests:
 
     def __init__(self) -> None:
         self._by_tokens: dict[tuple[str, ...], Interest] = {}
-        self._shapes: Counter[tuple[bool, ...]] = Counter()
+        self._shapes: Counter[Shape] = Counter()
 
     def __iter__(self) -> Iterator[Interest]:
         return iter(self._by_tokens.values())
@@ -58,12 +58,12 @@ class Interests:
     def add(self, interest: Interest) -> None:
         """Add a new interest; its filter must not be there yet."""
         self._by_tokens[interest.filter.tokens] = interest
-        self._shapes[_shape(interest.filter)] += 1
+        self._shapes[interest.filter.shape] += 1
 
     def remove(self, interest: Interest) -> None:
         """Remove an interest that is there."""
         del self._by_tokens[interest.filter.tokens]
-        shape = _shape(interest.filter)
+        shape = interest.filter.shape
         self._shapes[shape] -= 1
         if not self._shapes[shape]:
             del self._shapes[shape]
@@ -71,12 +71,5 @@ class Interests:
     def matching(self, subject: Sequence[str]) -> Iterator[Interest]:
         """Yield the interests that the subject with these seven tokens passes."""
         for shape in self._shapes:
-            tokens = tuple(
-                token if pinned else FREE for token, pinned in zip(subject, shape, strict=True)
-            )
-            if (interest := self._by_tokens.get(tokens)) is not None:
+            if (interest := self._by_tokens.get(masked(subject, shape))) is not None:
                 yield interest
-
-
-def _shape(wanted: Filter) -> tuple[bool, ...]:
-    return tuple(token != FREE for token in wanted.tokens)

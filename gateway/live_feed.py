@@ -11,9 +11,13 @@ come back proves that everything stored before it has come too, whatever the fil
 subscriptions known to be in force, and a cursor that is said after it is never ahead of what
 this gateway has seen.
 
-A *repair* follows a break of the connection: copies are held while the log is read
-unfiltered from the position on and matched here, so it costs what the hole holds, not what
-the filters are. A hole too large for that, or another log in its place, ends the
+The live feed is *held* as soon as something says that copies may be missing: a broken
+connection, a new leader of the stream (the old one may have died with copies unsent), a tick
+that didn't come, a leader that didn't answer, a sequence that leaves one out where everything
+is received, or one that goes back. What comes is then kept, and a *repair* reads the log
+unfiltered from the position to its end, matches here, delivers, and goes on with what was kept:
+it costs what the hole holds, whatever the number of filters. After a hole too large for that
+every feed is behind and catches up by itself. Another log in place of the one followed ends the
 connections; their clients come back with their cursors.
 
 Source: docs/protocol.md, "The log"; NATS ADR-17 (republish).
@@ -23,15 +27,19 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Final, Protocol
 
 import structlog
 
+from jarvis_mesh.config.log import STREAM
 from jarvis_mesh.config.nats_conf import CLIENT_SOURCE
 from jarvis_mesh.gateway.interest import Interest, Interests
-from jarvis_mesh.gateway.log_reader import LogReader, LogState, Page
+from jarvis_mesh.gateway.log_pages import LogPages
+from jarvis_mesh.gateway.log_reader import LogReader, LogState
+from jarvis_mesh.gateway.metrics import Metrics
 from jarvis_mesh.gateway.nats_connection import NatsConnection
+from jarvis_mesh.gateway.page import Page
 from jarvis_mesh.gateway.rounds import Rounds
 from jarvis_mesh.gateway.stored_event import Place, StoredEvent, place_in_log
 from jarvis_mesh.gateway.tail import Tail
@@ -43,11 +51,24 @@ TICK_WITHIN: Final = 5.0
 """Seconds for a tick to come back; a failover of the stream takes 4 to 9."""
 MAX_REPAIR: Final = 10_000
 """Sequences of a hole that is repaired here; beyond, clients catch up by themselves."""
+MAX_SHORT_ANSWERS: Final = 4
+"""Repairs in a row whose log ends before the position, until that counts as a reset."""
 _MAX_HELD: Final = 20_000
 _PREFIX: Final = LIVE_PREFIX.encode()
 _TICKS: Final = f"{LIVE_PREFIX}{TICK_FAMILY}.tick.>"
+_LEADER_ELECTED: Final = f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{STREAM}"
 
 log = structlog.get_logger(__name__)
+
+
+class Listener(Protocol):
+    """Who serves the clients."""
+
+    def on_hole(self) -> None:
+        """Let all be behind, now: the position is where they have everything up to."""
+
+    def on_another_log(self, reason: str) -> None:
+        """End all connections: their cursors can't be continued here ("epoch", "reset")."""
 
 
 class LiveFeed:
@@ -55,45 +76,49 @@ class LiveFeed:
 
     Args:
         nats: The connection for live copies alone.
-        reader: Reads the log over another connection.
         here: Asks for the log's state over *nats*.
+        pages: Reads the log over another connection.
         name: The gateway's, in the subject of its ticks. A name that stays the same over
             restarts keeps the number of subjects in the log low.
-        on_break: Called with a reason when what was delivered so far can't be continued;
-            every connection must end, and its client come back with its cursors.
+        listener: Is told what its clients have to know.
     """
 
     def __init__(
         self,
         nats: NatsConnection,
-        reader: LogReader,
         here: LogReader,
+        pages: LogPages,
         name: str,
-        on_break: Callable[[str], None],
+        listener: Listener,
+        metrics: Metrics,
     ) -> None:
         self.position = 0
         self.epoch = ""
         """Identity of the log; empty until it is known."""
         self.last_tick_seq = 0
-        self.foreign = 0
-        """Messages on live.> that aren't copies of our log: dropped."""
+        self.held = asyncio.Event()
+        """Set while copies are kept back: `repair` is to be called."""
         self.barrier: Final = Rounds(self._pass_barrier)
         """Return the log's state, once interests made before are in force and the position
         has reached that state. Raises UnavailableError or DeadlineError."""
         self._nats = nats
-        self._reader = reader
         self._here = here
-        self._on_break = on_break
+        self._pages = pages
+        self._listener = listener
+        self._metrics = metrics
         self._interests = Interests()
         self._tail = Tail()
-        self._held: list[tuple[Place, bytes, bytes]] | None = None
-        self._breaks = 0
+        self._held: list[tuple[Place, bytes, bytes]] = []
+        self._holds = 0
+        self._last_received = 0
+        self._short_answers = 0
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._tick_subject = f"{TICK_FAMILY}.tick._.{CLIENT_SOURCE}.{encode_token(name)}._._"
 
     async def open(self) -> None:
-        """Subscribe to ticks. Once: nats-py renews subscriptions after a reconnect."""
+        """Subscribe to ticks and elections. Once: nats-py renews them after a reconnect."""
         await self._nats.listen(_TICKS, self._receive)
+        await self._nats.listen(_LEADER_ELECTED, lambda *_advisory: self.hold("leader"))
 
     # Interests
 
@@ -149,7 +174,7 @@ class LiveFeed:
 
     def tail_page(self, after_seq: int) -> Page:
         """Return the next copies above *after_seq*, which must not be below the floor."""
-        return self._tail.page(after_seq)
+        return self._tail.page(after_seq, self.position)
 
     # Position
 
@@ -184,6 +209,7 @@ class LiveFeed:
             log.warning("another log is in place of the one followed", epoch=state.epoch)
             self._start_over("epoch")
         self.epoch = state.epoch
+        self._pages.drop_before(state.first_seq)
 
     async def _pass_barrier(self) -> LogState:
         self._require_connection()
@@ -207,12 +233,25 @@ class LiveFeed:
     def _receive(self, subject: bytes, headers: bytes, body: bytes) -> None:
         place = place_in_log(headers)
         if place is None or _PREFIX + place.subject.encode() != subject:
-            self.foreign += 1
+            self._metrics.drop("foreign")
             log.warning("a message on live.> is no copy of the log", subject=bytes(subject))
-        elif self._held is not None:
-            self._hold(place, headers, body)
+            return
+        if place.seq < self._last_received:
+            self.hold("order")  # sequences never go back on one connection: another log?
+        self._last_received = place.seq
+        if not self.held.is_set() and self._leaves_one_out(place.seq):
+            self.hold("sequence")
+        if self.held.is_set():
+            self._keep(place, headers, body)
         else:
             self._deliver(place, headers, body)
+
+    def _leaves_one_out(self, seq: int) -> bool:
+        """Say whether copies before *seq* are missing, which only who gets all can know."""
+        if seq <= self.position + 1:
+            return False
+        everything = self._interests.get(ANY)
+        return everything is not None and everything.complete_after is not None
 
     def _deliver(self, place: Place, headers: bytes, body: bytes) -> None:
         # An event comes once for every interest that it matches. The first copy serves them
@@ -236,63 +275,85 @@ class LiveFeed:
             if not future.done():
                 future.set_result(None)
 
-    # Breaks
+    # Holes
 
-    async def on_disconnected(self) -> None:
-        """Hold what comes until `repair`: the connection to NATS broke."""
-        self._held = []
-        self._breaks += 1
+    def hold(self, reason: str) -> None:
+        """Keep back what comes until a `repair` that begins after this.
 
-    def _hold(self, place: Place, headers: bytes, body: bytes) -> None:
-        assert self._held is not None  # noqa: S101 - asked by the caller
+        Args:
+            reason: "connection", "leader", "silence", "tick", "sequence" or "order".
+        """
+        self._holds += 1
+        if reason == "connection":
+            self._held.clear()  # the repair reads it all from the log
+            self._last_received = 0
+        if not self.held.is_set():
+            self._metrics.resync(reason)
+            self.held.set()
+
+    def _keep(self, place: Place, headers: bytes, body: bytes) -> None:
         self._held.append((place, headers, body))
         if len(self._held) > _MAX_HELD:
             self._held.clear()
-            self._break_off("resync", floor=place.seq)
+            self._holds += 1  # the repair that comes after this reads them from the log
 
     async def repair(self) -> None:
-        """Deliver what was missed while the connection was broken, then what was held.
+        """Deliver what was missed, then what was held.
 
         Raises:
             UnavailableError, DeadlineError: the log can't be read; call again.
         """
-        breaks = self._breaks
-        # Over the new connection, after its subscriptions: copies after that state will come.
+        holds = self._holds
+        # Over the same connection, after its subscriptions: copies after that state will come.
         state = await self._here.state()
         self.observe(state)
-        # The position stands still meanwhile, so a log that ends before it has forgotten events.
-        if state.last_seq < self.position:
-            log.warning("the log was reset", last_seq=state.last_seq, position=self.position)
-            self._start_over("reset")
-        await self._read_hole(state)
-        if self._breaks != breaks:
-            return  # it broke again meanwhile: what comes is held for the next repair
-        held, self._held = self._held or [], None
+        self._check_end(state)
+        await self._read_hole(state.last_seq)
+        if self._holds != holds:
+            return  # there is another reason by now: what comes is held for the next repair
+        self.held.clear()
+        held, self._held = self._held, []
         for place, headers, body in held:
             self._deliver(place, headers, body)
         log.info("live feed repaired", position=self.position)
 
-    async def _read_hole(self, state: LogState) -> None:
-        while self.position < state.last_seq:
-            start = self.position + 1
-            too_large = state.last_seq - self.position > MAX_REPAIR
-            page = None if too_large else await self._reader.page(ANY, start)
-            if page is None or not page.events or page.events[0].seq > start:
-                self._break_off("resync", floor=state.last_seq)
-                self._move_to(state.last_seq)
+    def _check_end(self, state: LogState) -> None:
+        """Find out whether the log has lost its end: then it stays behind the position."""
+        if state.last_seq >= self.position:
+            self._short_answers = 0
+            return
+        self._short_answers += 1
+        if self._short_answers < MAX_SHORT_ANSWERS:
+            # A new leader answers before it has applied all that was acknowledged.
+            raise UnavailableError("the log's leader hasn't got as far as its copies yet")
+        log.warning("the log was reset", last_seq=state.last_seq, position=self.position)
+        self._short_answers = 0
+        self._start_over("reset")
+
+    async def _read_hole(self, last_seq: int) -> None:
+        while self.position < last_seq:
+            if last_seq - self.position > MAX_REPAIR:
+                self._listener.on_hole()  # the position is where all feeds go on from
+                self._forget_interests()
+                self._tail.reset(last_seq)
+                self._move_to(last_seq)
                 return
+            page = await self._pages.page(self.position, last_seq)
             for event in page.events:
-                self._spread(event)
+                if self.position < event.seq:
+                    self._spread(event)
+            self._move_to(page.upto_seq)
 
     def _start_over(self, reason: str) -> None:
-        self.position = self.last_tick_seq = 0
-        self._break_off(reason, floor=0)
+        self._tail.reset(0)
+        self._forget_interests()
+        self.position = self.last_tick_seq = self._last_received = 0
+        self._held.clear()
+        self._listener.on_another_log(reason)
 
-    def _break_off(self, reason: str, *, floor: int) -> None:
-        self._tail.reset(floor)
+    def _forget_interests(self) -> None:
         for interest in self._interests:
             interest.complete_after = None
-        self._on_break(reason)
 
 
 def _give(event: StoredEvent, interest: Interest) -> None:

@@ -6,6 +6,7 @@ Source: docs/protocol.md, "WebSocket protocol".
 from __future__ import annotations
 
 import json
+from typing import NamedTuple
 
 import msgspec
 
@@ -20,6 +21,13 @@ from jarvis_mesh.schema.types import TypeRegistry
 from jarvis_mesh.schema.wire import NewEvent
 
 
+class Stored(NamedTuple):
+    """An event that the log has."""
+
+    id: str
+    seq: int
+
+
 class Publishing:
     """Stores clients' events in the log."""
 
@@ -28,8 +36,8 @@ class Publishing:
         self._types = types
         self._clock = clock
 
-    async def publish(self, new: NewEvent, grants: Grants) -> int:
-        """Store an event and return its sequence once the log has it.
+    async def publish(self, new: NewEvent, grants: Grants) -> Stored:
+        """Store an event and return its id and sequence once the log has it.
 
         An id that the log has seen within two minutes isn't stored again; the sequence is
         that of the first time.
@@ -46,8 +54,7 @@ class Publishing:
         ack = json.loads(answers[-1].body)
         if error := ack.get("error"):
             raise UnavailableError(f"the log refused the event: {error.get('description')}")
-        seq: int = ack["seq"]
-        return seq
+        return Stored(event.id, ack["seq"])
 
     def _complete(self, new: NewEvent, grants: Grants) -> Event:
         now = self._clock.time_ms()

@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
-
-import structlog
 
 from jarvis_mesh.gateway.formats import Format
 from jarvis_mesh.gateway.outbox import Outbox
 from jarvis_mesh.gateway.stored_event import StoredEvent
 from jarvis_mesh.schema.clock import Clock
-from jarvis_mesh.schema.errors import LimitError
 from jarvis_mesh.schema.wire import Notice
 
 TRY_AGAIN_LATER: Final = 1013
 """WebSocket close code (IANA registry)."""
-
-log = structlog.get_logger(__name__)
 
 
 class Sender:
     """Encodes messages for one client and queues them.
 
     Args:
-        form: JSON or CBOR.
+        form: What they are written as.
         outbox: Where the socket takes them from.
+        unacknowledged: Returns how many bytes the socket has accepted that the client's side
+            hasn't.
     """
 
-    def __init__(self, form: Format, outbox: Outbox, clock: Clock) -> None:
+    def __init__(
+        self, form: Format, outbox: Outbox, clock: Clock, unacknowledged: Callable[[], int]
+    ) -> None:
         self.form = form
         self.ended = asyncio.Event()
         """Set when the gateway ends the connection."""
@@ -40,6 +39,14 @@ class Sender:
         self.last_sent = clock.monotonic()
         self._outbox = outbox
         self._clock = clock
+        self._unacknowledged = unacknowledged
+        self._taken_bytes = 0
+        self._last_progress = self.last_sent
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the client takes too little to get live events."""
+        return self._outbox.is_full
 
     @property
     def is_drained(self) -> bool:
@@ -50,24 +57,32 @@ class Sender:
         """Return once it has."""
         await self._outbox.drained()
 
+    def stalled_for(self) -> float:
+        """Return for how many seconds the client has taken nothing of what waits for it."""
+        now = self._clock.monotonic()
+        unacknowledged = self._unacknowledged()
+        taken = self._outbox.taken_bytes - unacknowledged
+        if taken != self._taken_bytes or not (unacknowledged or self._outbox.unsent_bytes):
+            self._taken_bytes = taken
+            self._last_progress = now
+        return now - self._last_progress
+
     def say(self, notice: Notice) -> None:
         """Send anything but an event."""
         self.send(self.form.encode(notice))
 
-    def say_event(self, event: StoredEvent, sub: str) -> None:
-        """Send an event for one subscription."""
-        self.send(self.form.event_for(event, sub))
+    def say_events(self, events: Sequence[StoredEvent], sub: str | None = None) -> None:
+        """Send events for all live subscriptions, or for one alone."""
+        if sub is None:
+            frames = [self.form.event(event) for event in events]
+        else:
+            frames = [self.form.event_for(event, sub) for event in events]
+        self.send(self.form.separator.join(frames))
 
     def send(self, message: bytes) -> None:
-        """Send an encoded message. A client that has too much unsent is ended with 1013."""
-        if self.ended.is_set():
-            return
-        try:
+        """Send an encoded message."""
+        if not self.ended.is_set():
             self._outbox.write(message)
-        except LimitError as error:
-            log.warning("a client is too slow", error=error.message)
-            self.end("too slow", TRY_AGAIN_LATER, discard=True)
-        else:
             self.last_sent = self._clock.monotonic()
 
     def end(self, reason: str, code: int, *, discard: bool = False) -> None:

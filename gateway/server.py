@@ -18,6 +18,7 @@ import uvicorn
 from jarvis_mesh.config.settings import Settings
 from jarvis_mesh.gateway.app import create_app
 from jarvis_mesh.gateway.gateway import Gateway
+from jarvis_mesh.gateway.sockets import HttpProtocol, WebSocketProtocol
 from jarvis_mesh.schema.wire import MAX_MESSAGE_BYTES
 
 STOP_WITHIN: Final = 2
@@ -64,7 +65,8 @@ async def serve(settings: Settings, sock: socket.socket, stopping: asyncio.Event
         uvicorn.Config(
             create_app(gateway=gateway),
             lifespan="on",
-            ws="websockets-sansio",
+            http=HttpProtocol,
+            ws=WebSocketProtocol,
             ws_max_size=MAX_MESSAGE_BYTES,
             # Payloads are zstd already.
             ws_per_message_deflate=False,

@@ -8,7 +8,9 @@ from typing import Final
 
 from jarvis_mesh.gateway.fanout import Fanout
 from jarvis_mesh.gateway.live_feed import LiveFeed
+from jarvis_mesh.gateway.log_pages import LogPages
 from jarvis_mesh.gateway.log_reader import LogReader
+from jarvis_mesh.gateway.metrics import Metrics
 from jarvis_mesh.gateway.publishing import Publishing
 from jarvis_mesh.schema.clock import Clock
 
@@ -21,12 +23,16 @@ class Services:
     """The collaborators that a connection is given."""
 
     live: LiveFeed
+    pages: LogPages
     reader: LogReader
     publishing: Publishing
     fanout: Fanout
+    metrics: Metrics
     clock: Clock
     heartbeat: float
     """Seconds after which a client that was sent nothing is sent a heartbeat."""
+    stalled_after: float
+    """Seconds after which a client that takes nothing at all is ended."""
 
     def retry_ms(self) -> int:
         """Return when one client that is sent away should come back."""

@@ -86,6 +86,11 @@ class StoredEvent:
             self._event_json,
         )
 
+    @property
+    def numbered_json(self) -> bytes:
+        """The sequence and the event, as HTTP answers have them."""
+        return b'{"seq":%d,"event":%s}' % (self.seq, self._event_json)
+
     @cached_property
     def cbor(self) -> bytes:
         """The untagged message to a CBOR client, `[seq, body]`."""

@@ -8,30 +8,68 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from jarvis_mesh.gateway.access import LIMITS
-from jarvis_mesh.gateway.catchup import Missing, belongs, unreadable
+from jarvis_mesh.gateway.catchup import Missing, Run
 from jarvis_mesh.gateway.conflation import Conflation
 from jarvis_mesh.gateway.feed import Feed
-from jarvis_mesh.gateway.interest import Interest
 from jarvis_mesh.gateway.sender import Sender
 from jarvis_mesh.gateway.services import Services
-from jarvis_mesh.gateway.stored_event import StoredEvent
-from jarvis_mesh.schema.cursor import Cursor, Since
+from jarvis_mesh.gateway.shared_feed import SharedFeed, gap
+from jarvis_mesh.schema.cursor import Since
 from jarvis_mesh.schema.errors import (
     DuplicateSubscriptionError,
     LimitError,
     UnknownSubscriptionError,
 )
 from jarvis_mesh.schema.filters import Filter
-from jarvis_mesh.schema.wire import Gap, Live, Subscribe, Subscribed
+from jarvis_mesh.schema.wire import Live, Subscribe, Subscribed
 
 log = structlog.get_logger(__name__)
 
 
+class Subscription:
+    """One subscription, and where its own, tagged events go.
+
+    Replays wait while the connection is behind, so that the client isn't slower for them.
+    """
+
+    def __init__(
+        self, sub: str, feed: Feed, shared: SharedFeed, sender: Sender, services: Services
+    ) -> None:
+        self.sub = sub
+        self.feed = feed
+        self.live_after = 0
+        self.conflation: Conflation | None = None
+        self.task: asyncio.Task[None] | None = None
+        self._shared = shared
+        self._sender = sender
+        self._services = services
+
+    @property
+    def is_drained(self) -> bool:
+        return self._sender.is_drained and self._shared.is_live
+
+    async def drained(self) -> None:
+        while not self.is_drained:
+            await self._shared.caught_up()
+            await self._sender.drained()
+
+    def put(self, run: Run) -> None:
+        self._sender.say_events(run, self.sub)
+
+    def miss(self, missing: Missing) -> None:
+        self._services.metrics.gap(missing.reason)
+        self._sender.say(gap(self.sub, missing, missing.from_seq))
+
+    async def replay(self) -> None:
+        """Send what lies between the cursor and now, and say that it is live."""
+        await self.feed.begin(self)
+        await self.feed.pursue(self)
+        cursor, replayed = self.feed.now(), self.feed.engine.replayed
+        self._sender.say(Live(sub=self.sub, cursor=str(cursor), replayed=replayed))
+
+
 class Subscriptions:
     """What one client watches.
-
-    Its live, unconflated feeds are served together: the client is a member of the one group
-    whose interests are exactly theirs.
 
     Args:
         sender: Says things to the client.
@@ -47,14 +85,15 @@ class Subscriptions:
         tasks: asyncio.TaskGroup,
         on_failure: Callable[[], None],
     ) -> None:
+        self.shared = SharedFeed(sender, services)
         self._sender = sender
         self._services = services
         self._tasks = tasks
         self._on_failure = on_failure
-        self._feeds: dict[str, Feed] = {}
-        self._running: dict[Feed, asyncio.Task[None]] = {}
-        self._conflations: dict[Feed, Conflation] = {}
-        self._joined: frozenset[Interest] = frozenset()
+        self._open: dict[str, Subscription] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
 
     async def open(self, request: Subscribe, filters: Sequence[Filter], since: Since) -> None:
         """Open a subscription and say so.
@@ -64,18 +103,21 @@ class Subscriptions:
             LimitError: there are too many, or "last" finds too much.
             UnavailableError, DeadlineError: NATS is away.
         """
-        if request.sub in self._feeds:
+        if request.sub in self._open:
             raise DuplicateSubscriptionError(f"there is a subscription {request.sub!r} already")
-        if len(self._feeds) >= LIMITS.subscriptions:
+        if len(self._open) >= LIMITS.subscriptions:
             raise LimitError(f"a connection has at most {LIMITS.subscriptions} subscriptions")
-        services = self._services
-        feed = Feed(request.sub, filters, self, services.live, services.reader, services.clock)
+        feed = Feed(filters, self._services)
         try:
             cursor = await feed.open(since)
         except BaseException:
             await feed.close()
             raise
-        self._start(feed, request, cursor)
+        patterns = [each.pattern for each in filters]
+        self._sender.say(
+            Subscribed(id=request.id, sub=request.sub, filters=patterns, cursor=str(cursor))
+        )
+        self._start(request, feed)
 
     async def close(self, sub: str) -> None:
         """Close a subscription: nothing is sent for it afterwards.
@@ -83,125 +125,64 @@ class Subscriptions:
         Raises:
             UnknownSubscriptionError: there is none of that name.
         """
-        if sub not in self._feeds:
+        if sub not in self._open:
             raise UnknownSubscriptionError(f"there is no subscription {sub!r}")
-        await self._close(self._feeds[sub])
+        await self._close(self._open[sub])
 
     async def close_all(self) -> None:
         """Close every subscription. Idempotent."""
         self.stop()
-        for feed in tuple(self._feeds.values()):
-            await self._close(feed)
+        for subscription in tuple(self._open.values()):
+            await self._close(subscription)
 
     def stop(self) -> None:
         """Have no more events from this instant on."""
-        self._leave_group()
-        for task in self._running.values():
-            task.cancel()
+        self.shared.stop()
+        for subscription in self._open.values():
+            if subscription.task is not None:
+                subscription.task.cancel()
 
-    def _start(self, feed: Feed, request: Subscribe, cursor: Cursor) -> None:
-        self._feeds[feed.sub] = feed
+    def fall_behind(self) -> None:
+        """Let everything that is live go on from the log: the live feed has a hole."""
+        self.shared.fall_behind()
+        for subscription in self._open.values():
+            if subscription.conflation is not None:
+                subscription.conflation.fall_behind()
+
+    def _start(self, request: Subscribe, feed: Feed) -> None:
+        subscription = Subscription(request.sub, feed, self.shared, self._sender, self._services)
+        self._open[request.sub] = subscription
         if request.conflate_ms is not None:
-            self._conflations[feed] = Conflation(
-                request.conflate_ms / 1000,
-                self._services.clock,
-                lambda event: self.feed_event(feed, event),
-            )
-        patterns = [each.pattern for each in feed.filters]
-        self._sender.say(
-            Subscribed(id=request.id, sub=feed.sub, filters=patterns, cursor=str(cursor))
-        )
-        if feed.is_caught_up:
-            feed.go_live()
-        self._running[feed] = self._tasks.create_task(self._run(feed))
+            interval = request.conflate_ms / 1000
+            subscription.conflation = Conflation(interval, feed, subscription, self._services)
+        if feed.engine.is_live:
+            self._go_live(subscription)
+        subscription.task = self._tasks.create_task(self._run(subscription))
 
-    async def _run(self, feed: Feed) -> None:
+    async def _run(self, subscription: Subscription) -> None:
         try:
-            if not feed.is_caught_up:
-                await feed.run()
-            if (conflation := self._conflations.get(feed)) is not None:
-                await conflation.run()
+            if not subscription.feed.engine.is_live:
+                await subscription.replay()
+                self._go_live(subscription)
+            if subscription.conflation is not None:
+                await subscription.conflation.run()
         except Exception:
             log.exception("a subscription failed")
             self._on_failure()
 
-    async def _close(self, feed: Feed) -> None:
-        del self._feeds[feed.sub]
-        if (task := self._running.pop(feed, None)) is not None:
-            task.cancel()
-        if (conflation := self._conflations.pop(feed, None)) is not None:
-            conflation.stop(feed.interests)
-        feed.is_live = False
-        self._join_group()
-        await feed.close()
-
-    # What the feeds say
-
-    @property
-    def is_drained(self) -> bool:
-        """Whether the client has taken most of what was sent."""
-        return self._sender.is_drained
-
-    async def drained(self) -> None:
-        """Return once it has."""
-        await self._sender.drained()
-
-    def feed_event(self, feed: Feed, event: StoredEvent) -> None:
-        """Send an event for *feed* alone, or say that it can't be read."""
-        if event.event is None:
-            self.feed_missing(feed, unreadable(event, self._services.live.epoch))
+    def _go_live(self, subscription: Subscription) -> None:
+        """Have what comes after the live feed's position; nothing else has run since then."""
+        subscription.live_after = self._services.live.position
+        if subscription.conflation is not None:
+            subscription.conflation.start()
         else:
-            self._sender.say_event(event, feed.sub)
+            self.shared.add(subscription)
 
-    def feed_missing(self, feed: Feed, missing: Missing) -> None:
-        """Say what *feed* can't have."""
-        self._sender.say(
-            Gap(
-                sub=feed.sub,
-                from_=missing.from_seq,
-                to=missing.to_seq,
-                reason=missing.reason,
-                cursor=str(missing.cursor),
-            )
-        )
-
-    def feed_is_live(self, feed: Feed, cursor: Cursor, replayed: int | None) -> None:
-        """Let *feed* have live events after *cursor*, from this instant on."""
-        if replayed is not None:
-            self._sender.say(Live(sub=feed.sub, cursor=str(cursor), replayed=replayed))
-        if (conflation := self._conflations.get(feed)) is not None:
-            conflation.start(feed.interests, cursor.seq)
-        else:
-            self._join_group()
-
-    # What the group says
-
-    def write_live(self, message: bytes) -> None:
-        """Send an encoded live event."""
-        self._sender.send(message)
-
-    def skip_unreadable(self, event: StoredEvent) -> None:
-        """Say to every live subscription that an event which matches can't be delivered."""
-        for feed in self._grouped():
-            if belongs(event, feed.filters):
-                self.feed_event(feed, event)
-
-    def _grouped(self) -> list[Feed]:
-        return [
-            feed for feed in self._feeds.values() if feed.is_live and feed not in self._conflations
-        ]
-
-    def _join_group(self) -> None:
-        """Be a member of the group for exactly what the live subscriptions are for."""
-        interests = frozenset(each for feed in self._grouped() for each in feed.interests)
-        if interests == self._joined:
-            return
-        self._leave_group()
-        if interests and not self._sender.ended.is_set():
-            position = self._services.live.position
-            self._services.fanout.join(self, interests, self._sender.form, position)
-            self._joined = interests
-
-    def _leave_group(self) -> None:
-        self._services.fanout.leave(self, self._joined, self._sender.form)
-        self._joined = frozenset()
+    async def _close(self, subscription: Subscription) -> None:
+        del self._open[subscription.sub]
+        if subscription.task is not None:
+            subscription.task.cancel()
+        if subscription.conflation is not None:
+            subscription.conflation.stop()
+        self.shared.remove(subscription)
+        await subscription.feed.close()

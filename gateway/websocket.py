@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Final
 
 from starlette.responses import PlainTextResponse
@@ -14,10 +15,11 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from jarvis_mesh.gateway.access import ANYBODY
 from jarvis_mesh.gateway.connection import Connection
-from jarvis_mesh.gateway.formats import Format
+from jarvis_mesh.gateway.formats import JSON, SOCKET_FORMATS, Cbor, Json
 from jarvis_mesh.gateway.gateway import Gateway
 from jarvis_mesh.gateway.outbox import Outbox
 from jarvis_mesh.gateway.sender import Sender
+from jarvis_mesh.gateway.sockets import transport_of, unacknowledged_bytes
 from jarvis_mesh.schema.codec import iter_items
 from jarvis_mesh.schema.errors import BadRequestError, EventError, MeshError
 from jarvis_mesh.schema.wire import decode_json
@@ -26,11 +28,12 @@ FAREWELL: Final = 60.0
 """Seconds that a client which is being closed has for taking the close frame."""
 
 
-def choose_format(offered: Sequence[str]) -> Format | None:
+def choose_format(offered: Sequence[str]) -> Json | Cbor | None:
     """Return the form for the subprotocols that a client offers; `None` if it knows neither."""
     if not offered:
-        return Format.JSON
-    return next((each for name in offered for each in Format if each.subprotocol == name), None)
+        return JSON
+    known = {each.subprotocol: each for each in SOCKET_FORMATS}
+    return next((known[name] for name in offered if name in known), None)
 
 
 async def serve_websocket(websocket: WebSocket, gateway: Gateway) -> None:
@@ -40,7 +43,7 @@ async def serve_websocket(websocket: WebSocket, gateway: Gateway) -> None:
     if gateway.is_draining:
         await _deny(websocket, 503, "This gateway is shutting down; try another one.\n")
     elif form is None:
-        known = " and ".join(each.subprotocol for each in Format)
+        known = " and ".join(each.subprotocol for each in SOCKET_FORMATS)
         await _deny(websocket, 400, f"Unknown subprotocol; there are {known}.\n")
     else:
         await websocket.accept(form.subprotocol if offered else None)
@@ -51,22 +54,27 @@ async def _deny(websocket: WebSocket, status: int, text: str) -> None:
     await websocket.send_denial_response(PlainTextResponse(text, status))
 
 
-async def _serve(websocket: WebSocket, gateway: Gateway, form: Format) -> None:
-    outbox = Outbox(gateway.settings.max_unsent_bytes, form.separator)
-    sender = Sender(form, outbox, gateway.services.clock)
+async def _serve(websocket: WebSocket, gateway: Gateway, form: Json | Cbor) -> None:
+    transport = transport_of(websocket.scope)
+    outbox = Outbox(gateway.settings.high_water_bytes, form.separator)
+    unacknowledged = partial(unacknowledged_bytes, transport)
+    sender = Sender(form, outbox, gateway.services.clock, unacknowledged)
     async with asyncio.TaskGroup() as tasks:
         connection = Connection(sender, ANYBODY, gateway.services, tasks)
         with gateway.serving(connection):
             connection.welcome()
             reader = tasks.create_task(_read(websocket, connection, sender))
-            writer = tasks.create_task(_write(websocket, sender, outbox))
+            writer = tasks.create_task(_write(websocket, sender, outbox, is_text=form.is_text))
+            live = tasks.create_task(connection.run())
             ended = tasks.create_task(sender.ended.wait())
             try:
                 await asyncio.wait({reader, writer, ended}, return_when=asyncio.FIRST_COMPLETED)
                 if ended.done():
                     await asyncio.wait({writer}, timeout=FAREWELL)
             finally:
-                for task in (reader, writer, ended):
+                if transport is not None and not writer.done():
+                    transport.abort()  # closing it would wait for a client that takes nothing
+                for task in (reader, writer, live, ended):
                     task.cancel()
                 await connection.close()
 
@@ -109,11 +117,11 @@ def _items(data: bytes) -> Iterator[object]:
         yield BadRequestError(error.message)
 
 
-async def _write(websocket: WebSocket, sender: Sender, outbox: Outbox) -> None:
+async def _write(websocket: WebSocket, sender: Sender, outbox: Outbox, *, is_text: bool) -> None:
     """Write what is in the outbox until it is finished, then the close frame."""
     try:
         while message := await outbox.take():
-            if sender.form.is_text:
+            if is_text:
                 await websocket.send_text(message.decode())
             else:
                 await websocket.send_bytes(message)

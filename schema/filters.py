@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Final
+from typing import Final, TypeAlias
 
 from jarvis_mesh.schema.subjects import (
     ENCODED_TOKEN,
@@ -26,6 +26,10 @@ FREE: Final = "*"
 """The token of a place that may hold anything. No encoded value looks like it."""
 MAX_FILTERS: Final = 64
 """Filters of one subscription, after those that another covers are dropped."""
+
+
+Shape: TypeAlias = tuple[bool, ...]
+"""Of the seven places, which ones are pinned."""
 
 
 class Place(IntEnum):
@@ -97,6 +101,11 @@ class Filter:
             )
         )
 
+    @property
+    def shape(self) -> Shape:
+        """Which places it pins. Few shapes are in use: one for ten thousand `user:` filters."""
+        return tuple(token != FREE for token in self.tokens)
+
     def pin(self, place: Place, token: str) -> Filter:
         """Return this filter with one more token pinned to an encoded literal."""
         return Filter((*self.tokens[:place], token, *self.tokens[place + 1 :]))
@@ -106,6 +115,14 @@ def _is_token(token: str) -> bool:
     return token == FREE or (
         len(token) <= MAX_TOKEN_BYTES and ENCODED_TOKEN.fullmatch(token) is not None
     )
+
+
+def masked(subject: Sequence[str], shape: Shape) -> tuple[str, ...]:
+    """Return the tokens of the one filter of this *shape* that *subject* passes.
+
+    So all filters that a subject passes are found with one look-up per shape.
+    """
+    return tuple(token if pinned else FREE for token, pinned in zip(subject, shape, strict=True))
 
 
 ANY: Final = Filter((FREE,) * TOKENS)

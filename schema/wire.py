@@ -119,13 +119,14 @@ class Welcome(Message, tag="welcome", kw_only=True, frozen=True):
 
 class Subscribed(Message, tag="subscribed", kw_only=True, frozen=True):
     id: Id | None = None
-    sub: str
+    sub: str | None = None
+    """Left out where there is only one, as over HTTP; so it is in `gap`."""
     filters: list[str]
     cursor: str
 
 
 class Gap(Message, tag="gap", kw_only=True, frozen=True):
-    sub: str
+    sub: str | None = None
     from_: int = msgspec.field(name="from")
     to: int | None = None
     reason: str

@@ -1,13 +1,10 @@
-"""What waits for a socket is bounded, in order, and joined."""
+"""What waits for a socket is in order, joined, and tells when it is too much."""
 
 from __future__ import annotations
 
 import asyncio
 
-import pytest
-
-from jarvis_mesh.gateway.outbox import JOIN_BYTES, LOW_WATER_BYTES, Outbox
-from jarvis_mesh.schema.errors import LimitError
+from jarvis_mesh.gateway.outbox import BURST_BYTES, JOIN_BYTES, Outbox
 
 
 async def test_what_is_queued_together_is_taken_together() -> None:
@@ -26,32 +23,44 @@ async def test_large_messages_go_in_several_takes() -> None:
     assert await outbox.take() == b"y"
 
 
-async def test_the_bound_counts_what_was_taken_and_not_yet_sent() -> None:
+async def test_it_is_full_above_the_high_mark_while_the_socket_takes_nothing() -> None:
     outbox = Outbox(10, b"")
     outbox.write(b"12345678")
     await outbox.take()
-    outbox.write(b"9")
-    with pytest.raises(LimitError):
-        outbox.write(b"10")
+    assert not outbox.is_full
+    outbox.write(b"901")
+    assert outbox.is_full
     outbox.sent()
-    outbox.write(b"10")
+    assert not outbox.is_full
 
 
-async def test_one_message_over_the_bound_passes_when_nothing_else_waits() -> None:
+async def test_a_burst_that_the_socket_had_no_chance_to_take_is_not_its_fault() -> None:
     outbox = Outbox(10, b"")
-    outbox.write(b"x" * 100)
-    assert await outbox.take() == b"x" * 100
+    outbox.write(b"x" * BURST_BYTES)
+    assert not outbox.is_full
+    outbox.write(b"x")
+    assert outbox.is_full
 
 
 async def test_drained_waits_for_the_low_mark() -> None:
-    outbox = Outbox(10 * LOW_WATER_BYTES, b"")
+    outbox = Outbox(1000, b"")
     await outbox.drained()
-    outbox.write(b"x" * (LOW_WATER_BYTES + 1))
+    outbox.write(b"x" * 251)
+    assert not outbox.is_drained
     async with asyncio.TaskGroup() as tasks:
         waiting = tasks.create_task(outbox.drained())
         await outbox.take()
         assert not waiting.done()
         outbox.sent()
+    assert outbox.is_drained
+
+
+async def test_what_was_taken_is_counted() -> None:
+    outbox = Outbox(1000, b"\n")
+    outbox.write(b"one")
+    outbox.write(b"two")
+    await outbox.take()
+    assert outbox.taken_bytes == len(b"one\ntwo")
 
 
 async def test_finish_ends_after_what_is_queued() -> None:

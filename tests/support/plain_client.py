@@ -68,6 +68,14 @@ class PlainClient:
                     events.append(message)
         return events
 
+    def seqs(self, sub: str | None = None) -> list[int]:
+        """Return the sequences of all events that came for *sub*, or untagged."""
+        return [
+            message["seq"]
+            for message in self.received
+            if message["op"] == "event" and message.get("sub") == sub
+        ]
+
     async def subscribe(self, *channels: str, sub: str = "a", **fields: Any) -> Message:
         """Subscribe and return the `subscribed` that answers."""
         await self.send("subscribe", sub=sub, channels=list(channels), id=sub, **fields)

@@ -1,0 +1,159 @@
+"""`GET /v1/events` and `POST /v1/events`: feeds without a WebSocket.
+
+What a client accepts decides what it gets: an endless stream of server-sent events or of JSON
+lines, or one page as JSON, which can wait for the next event (long poll).
+
+Source: docs/protocol.md, "HTTP"; RFC 9110, section 12.5.1 (Accept).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.responses import Response
+
+from jarvis_mesh.gateway.access import ANYBODY, filters_for
+from jarvis_mesh.gateway.event_page import EventPage
+from jarvis_mesh.gateway.event_stream import EventStream
+from jarvis_mesh.gateway.feed import Feed
+from jarvis_mesh.gateway.formats import JSON_LINES, Format, ServerSentEvents
+from jarvis_mesh.gateway.gateway import Gateway
+from jarvis_mesh.schema.cursor import Cursor, SecondsAgo, Since, parse_since
+from jarvis_mesh.schema.errors import BadRequestError, MeshError, UnavailableError
+from jarvis_mesh.schema.wire import Error
+
+MAX_LIMIT: Final = 1_000
+MAX_WAIT: Final = 60.0
+"""Seconds of a long poll; many proxies end what is silent for longer."""
+STATUS: Final = {
+    "unauthorized": 401,
+    "forbidden": 403,
+    "too_large": 413,
+    "rate_limited": 429,
+    "internal": 500,
+    "unavailable": 503,
+    "timeout": 504,
+}
+"""HTTP status by error code; 400 for all others."""
+NO_STORE: Final = {"Cache-Control": "no-store"}
+_SECONDS: Final = re.compile(r"\d{1,9}(\.\d{1,3})?")
+_PARAMETERS: Final = frozenset({"channel", "since", "limit", "wait"})
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a GET asks for."""
+
+    channels: tuple[str, ...]
+    since: Since
+    limit: int
+    wait: float
+
+
+def parse_query(params: QueryParams, last_event_id: str | None) -> Query:
+    """Return what the query string says; *last_event_id* beats its `since`.
+
+    Raises:
+        BadRequestError: an unknown parameter, or one that doesn't parse.
+    """
+    if unknown := set(params) - _PARAMETERS:
+        raise BadRequestError(f"{min(unknown)[:40]!r}: there are channel, since, limit and wait")
+    since = last_event_id or params.get("since")
+    return Query(
+        channels=tuple(params.getlist("channel")),
+        since=_parse_since(since),
+        limit=int(_number(params, "limit", MAX_LIMIT, lowest=1, highest=MAX_LIMIT)),
+        wait=_number(params, "wait", 0, lowest=0, highest=MAX_WAIT),
+    )
+
+
+def _parse_since(text: str | None) -> Since:
+    if text is not None and _SECONDS.fullmatch(text):
+        return SecondsAgo(float(text))
+    return parse_since(text)
+
+
+def _number(
+    params: QueryParams, name: str, default: float, *, lowest: float, highest: float
+) -> float:
+    text = params.get(name)
+    if text is None:
+        return default
+    if not _SECONDS.fullmatch(text) or not lowest <= float(text) <= highest:
+        raise BadRequestError(f"{name}: a number from {lowest:g} to {highest:g}")
+    return float(text)
+
+
+async def get_events(request: Request, gateway: Gateway) -> Response:
+    """Answer `GET /v1/events`."""
+    accept = request.headers.get("accept", "*/*")
+    try:
+        if "text/event-stream" in accept:
+            last = request.headers.get("last-event-id")
+            return await _stream(request, gateway, last, "text/event-stream", _events_format)
+        if "application/x-ndjson" in accept:
+            return await _stream(request, gateway, None, "application/x-ndjson", _lines_format)
+        if "json" in accept or "*/*" in accept or "application/*" in accept:
+            return await _page(request, gateway)
+    except MeshError as error:
+        return refusal(error)
+    return Response(
+        "There are text/event-stream, application/x-ndjson and application/json.\n", 406
+    )
+
+
+def _events_format(cursor: Cursor) -> Format:
+    return ServerSentEvents(cursor.epoch)
+
+
+def _lines_format(_cursor: Cursor) -> Format:
+    return JSON_LINES
+
+
+async def _stream(
+    request: Request,
+    gateway: Gateway,
+    last_event_id: str | None,
+    media_type: str,
+    form: Callable[[Cursor], Format],
+) -> Response:
+    feed, cursor, _ = await _open(request, gateway, last_event_id)
+    return EventStream(feed, form(cursor), gateway, media_type)
+
+
+async def _page(request: Request, gateway: Gateway) -> Response:
+    feed, _, query = await _open(request, gateway, None)
+    page = EventPage(feed, gateway.services, query.limit)
+    with gateway.serving(page):
+        answer = await page.collect(query.wait)
+    return Response(answer, media_type="application/json", headers=NO_STORE)
+
+
+async def _open(
+    request: Request, gateway: Gateway, last_event_id: str | None
+) -> tuple[Feed, Cursor, Query]:
+    if gateway.is_draining:
+        raise UnavailableError("this gateway is shutting down; try another one")
+    query = parse_query(request.query_params, last_event_id)
+    feed = Feed(filters_for(query.channels, ANYBODY), gateway.services)
+    try:
+        return feed, await feed.open(query.since), query
+    except BaseException:
+        await feed.close()
+        raise
+
+
+def refusal(error: MeshError) -> Response:
+    """Return the answer that tells of *error*."""
+    return Response(
+        msgspec.json.encode(Error.of(error)) + b"\n",
+        STATUS.get(error.code, 400),
+        media_type="application/json",
+        headers=NO_STORE,
+    )

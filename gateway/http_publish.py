@@ -1,0 +1,96 @@
+"""`POST /v1/events`: publishing without a WebSocket.
+
+Source: docs/protocol.md, "HTTP".
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from jarvis_mesh.gateway.access import ANYBODY
+from jarvis_mesh.gateway.gateway import Gateway
+from jarvis_mesh.gateway.http_events import NO_STORE, STATUS, refusal
+from jarvis_mesh.gateway.publishing import Publishing
+from jarvis_mesh.schema.codec import iter_items
+from jarvis_mesh.schema.errors import (
+    BadRequestError,
+    EventError,
+    LimitError,
+    MeshError,
+    TooLargeError,
+)
+from jarvis_mesh.schema.wire import MAX_MESSAGE_BYTES, Error, Publish, decode_json, parse_request
+
+MAX_EVENTS: Final = 1_000
+CBOR_TYPE: Final = "application/cbor"
+
+
+async def post_events(request: Request, gateway: Gateway) -> Response:
+    """Answer `POST /v1/events`, once the log has what it takes.
+
+    One event is answered with `{"id", "seq"}` or an error. A list is answered with a list of
+    these, in order; its status is that of the first error.
+    """
+    try:
+        content = await _content(request)
+        several = content if isinstance(content, list) else [content]
+        if len(several) > MAX_EVENTS:
+            raise LimitError(f"at most {MAX_EVENTS:,} events at once")
+        events = [_parse(each) for each in several]
+    except MeshError as error:
+        return refusal(error)
+    async with asyncio.TaskGroup() as tasks:  # tasks begin in order, and so do the publishes
+        publishing = gateway.services.publishing
+        running = [tasks.create_task(_publish(publishing, event)) for event in events]
+    answers = [each.result() for each in running]
+    errors = [answer for answer in answers if isinstance(answer, Error)]
+    status = STATUS.get(errors[0].code, 400) if errors else 200
+    body = answers if isinstance(content, list) else answers[0]
+    return Response(
+        msgspec.json.encode(body) + b"\n",
+        status,
+        media_type="application/json",
+        headers=NO_STORE,
+    )
+
+
+async def _publish(publishing: Publishing, publish: Publish) -> dict[str, Any] | Error:
+    try:
+        stored = await publishing.publish(publish.event, ANYBODY)
+    except MeshError as error:
+        return Error.of(error)
+    return stored._asdict()
+
+
+def _parse(event: object) -> Publish:
+    request = parse_request({"op": "publish", "event": event})
+    assert isinstance(request, Publish)  # noqa: S101 - what that op is parsed to
+    return request
+
+
+async def _content(request: Request) -> object:
+    """Return what the body holds.
+
+    Raises:
+        TooLargeError: over 1 MiB.
+        BadRequestError: neither JSON nor CBOR.
+    """
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_MESSAGE_BYTES:
+            raise TooLargeError(f"a body has at most {MAX_MESSAGE_BYTES:,} bytes")
+    if request.headers.get("content-type", "").partition(";")[0].strip() != CBOR_TYPE:
+        return decode_json(bytes(body))
+    try:
+        items = list(iter_items(bytes(body)))
+    except EventError as error:
+        raise BadRequestError(error.message) from None
+    if len(items) != 1:
+        raise BadRequestError("a body is one event, or one list of events")
+    return items[0]

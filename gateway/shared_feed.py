@@ -1,0 +1,189 @@
+"""What a connection gets untagged: its live subscriptions, served together as one feed.
+
+While the client keeps up, the connection is a member of the group for exactly what they are
+for, and events come from the live feed. When the client is too slow, or the live feed had a
+hole, the connection leaves the group and keeps nothing but a cursor; once the client has taken
+what was queued, the engine brings it to live again, the same way as any other feed.
+
+Source: docs/protocol.md, "Slow readers".
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from jarvis_mesh.gateway.catchup import Missing, Run, belongs, unreadable
+from jarvis_mesh.gateway.feed import Feed
+from jarvis_mesh.gateway.interest import Interest
+from jarvis_mesh.gateway.sender import Sender
+from jarvis_mesh.gateway.services import Services
+from jarvis_mesh.gateway.stored_event import StoredEvent
+from jarvis_mesh.schema.cursor import Cursor
+from jarvis_mesh.schema.filters import Filter
+from jarvis_mesh.schema.wire import Gap, Lagging, Live
+
+
+class Part(Protocol):
+    """A live subscription, as its connection serves it."""
+
+    @property
+    def sub(self) -> str | None:
+        """Its name; `None` where there is only one."""
+
+    @property
+    def feed(self) -> Feed:
+        """Its filters and interests."""
+
+    @property
+    def live_after(self) -> int:
+        """It has untagged events above this sequence."""
+
+
+class SharedFeed:
+    """The live subscriptions of one connection. `run` catches up when they are behind."""
+
+    def __init__(self, sender: Sender, services: Services) -> None:
+        self._sender = sender
+        self._services = services
+        self._live = services.live
+        self._feed = Feed((), services)  # its interests are those of the parts, who close them
+        self._feed.engine.join()
+        self._parts: dict[Part, None] = {}
+        self._joined: frozenset[Interest] = frozenset()
+        self._behind = asyncio.Event()
+        self._caught_up = asyncio.Event()
+        self._caught_up.set()
+
+    @property
+    def is_live(self) -> bool:
+        """Whether events come from the live feed, not from the log."""
+        return self._caught_up.is_set()
+
+    async def caught_up(self) -> None:
+        """Return once events come from the live feed; at once if so."""
+        await self._caught_up.wait()
+
+    def add(self, part: Part) -> None:
+        """Serve *part* too, with what comes after its `live_after`."""
+        self._parts[part] = None
+        self._follow_parts()
+
+    def remove(self, part: Part) -> None:
+        """Serve *part* no more. Idempotent."""
+        if part in self._parts:
+            del self._parts[part]
+            self._follow_parts()
+
+    def stop(self) -> None:
+        """Have no more events from this instant on."""
+        self._parts.clear()
+        self._follow_parts()
+
+    def start(self, cursor: Cursor) -> None:
+        """Be behind from the beginning: what follows *cursor* comes from the log."""
+        self._caught_up.clear()
+        self._leave_group()
+        self._feed.engine.filters = self._filters()
+        self._feed.engine.fall_behind(cursor)
+
+    def fall_behind(self) -> None:
+        """Leave the live feed, whose position is where to go on from."""
+        if self.is_live and self._parts:
+            self.start(self._feed.now())
+            self._behind.set()
+            self._services.metrics.lagged.inc()
+
+    async def run(self) -> None:
+        """Catch up whenever the connection has fallen behind, until cancelled."""
+        while True:
+            await self._behind.wait()
+            await self._sender.drained()
+            behind = self._live.position - self._feed.engine.cursor.seq
+            self._sender.say(Lagging(behind=max(behind, 0)))
+            await self.catch_up()
+            self._sender.say(Live(cursor=str(self._feed.now())))
+
+    async def catch_up(self) -> int:
+        """Bring a connection that is behind to live; return how many events that took."""
+        await self._feed.pursue(self)
+        self._behind.clear()
+        self._caught_up.set()
+        self._follow_parts()
+        return self._feed.engine.replayed
+
+    # As a group sees it
+
+    def write_live(self, message: bytes) -> None:
+        """Send an encoded live event, unless too much is unsent."""
+        if self._sender.is_full:
+            self.fall_behind()
+        else:
+            self._sender.send(message)
+
+    def skip_unreadable(self, event: StoredEvent) -> None:
+        """Say to every part which it is for that an event can't be delivered."""
+        if self._sender.is_full:
+            self.fall_behind()
+        else:
+            self.miss(unreadable(event, self._live.epoch))
+
+    # As the engine sees it
+
+    @property
+    def is_drained(self) -> bool:
+        return self._sender.is_drained
+
+    async def drained(self) -> None:
+        await self._sender.drained()
+
+    def put(self, run: Run) -> None:
+        self._sender.say_events(run)
+
+    def miss(self, missing: Missing) -> None:
+        for part in self._lacking(missing):
+            from_seq = max(missing.from_seq, part.live_after + 1)
+            if missing.to_seq is None or from_seq <= missing.to_seq:
+                self._services.metrics.gap(missing.reason)
+                self._sender.say(gap(part.sub, missing, from_seq))
+
+    def _lacking(self, missing: Missing) -> Iterator[Part]:
+        for part in self._parts:
+            if missing.event is None or belongs(missing.event, part.feed.filters):
+                yield part
+
+    def _follow_parts(self) -> None:
+        """Be a member of the group for exactly the parts; behind, catch up for exactly them."""
+        interests = dict.fromkeys(each for part in self._parts for each in part.feed.interests)
+        self._feed.interests = tuple(interests)
+        if not self.is_live:
+            self._feed.engine.filters = self._filters()
+        elif interests.keys() != self._joined:
+            self._leave_group()
+            self._join_group(frozenset(interests))
+
+    def _filters(self) -> Sequence[Filter]:
+        filters = [each for part in self._parts for each in part.feed.filters]
+        return tuple(dict.fromkeys(filters))
+
+    def _join_group(self, interests: frozenset[Interest]) -> None:
+        if interests and not self._sender.ended.is_set():
+            position = self._live.position
+            self._services.fanout.join(self, interests, self._sender.form, position)
+            self._joined = interests
+
+    def _leave_group(self) -> None:
+        self._services.fanout.leave(self, self._joined, self._sender.form)
+        self._joined = frozenset()
+
+
+def gap(sub: str | None, missing: Missing, from_seq: int) -> Gap:
+    """Return the message that tells of *missing*."""
+    return Gap(
+        sub=sub,
+        from_=from_seq,
+        to=missing.to_seq,
+        reason=missing.reason,
+        cursor=str(missing.cursor),
+    )

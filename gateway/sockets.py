@@ -1,0 +1,79 @@
+"""uvicorn's protocols, with small buffers, and their transports shown to the application.
+
+A socket that takes nothing should be noticed soon and cost little: by default asyncio keeps
+64 KiB for each, and the kernel up to 4 MiB more. Under another ASGI server everything works
+too, with that server's buffers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import socket
+import struct
+import sys
+import termios
+from typing import Any, Final, cast
+
+from starlette.types import Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+BUFFER_BYTES: Final = 16 * 1024
+"""What asyncio keeps of a socket that takes nothing, before writing is paused."""
+UNSENT_BYTES: Final = 64 * 1024
+"""What the kernel keeps beyond what is on its way (TCP_NOTSENT_LOWAT, tcp(7))."""
+_TRANSPORT: Final = "jarvis_mesh.transport"
+
+
+class WebSocketProtocol(WebSocketsSansIOProtocol):
+    """A WebSocket."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        _limit_buffers(transport)
+        super().connection_made(transport)
+
+    async def run_asgi(self) -> None:
+        extensions = cast(dict[str, Any], self.scope["extensions"])
+        extensions[_TRANSPORT] = self.transport
+        await super().run_asgi()
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """HTTP/1.1."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        _limit_buffers(transport)
+        super().connection_made(transport)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        cast(dict[str, Any], self.scope)["extensions"] = {_TRANSPORT: self.transport}
+
+
+def transport_of(scope: Scope) -> asyncio.Transport | None:
+    """Return the transport of a request; `None` under a server that doesn't show it."""
+    found: asyncio.Transport | None = scope.get("extensions", {}).get(_TRANSPORT)
+    return found
+
+
+def unacknowledged_bytes(transport: asyncio.Transport | None) -> int:
+    """Return how many bytes were written that the other side's kernel hasn't taken yet."""
+    if transport is None or transport.is_closing():
+        return 0
+    return transport.get_write_buffer_size() + _in_kernel(transport)
+
+
+def _in_kernel(transport: asyncio.Transport) -> int:
+    sock = transport.get_extra_info("socket")
+    if sock is None or sys.platform != "linux":
+        return 0
+    answer = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
+    return int(struct.unpack("i", answer)[0])
+
+
+def _limit_buffers(transport: asyncio.BaseTransport) -> None:
+    cast(asyncio.Transport, transport).set_write_buffer_limits(high=BUFFER_BYTES)
+    sock = transport.get_extra_info("socket")
+    if sock is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
