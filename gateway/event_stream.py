@@ -58,7 +58,8 @@ class EventStream(Response):
         services, transport = self._gateway.services, transport_of(scope)
         outbox = Outbox(self._gateway.settings.high_water_bytes, self._form.separator)
         unacknowledged = partial(unacknowledged_bytes, transport)
-        sender = Sender(self._form, outbox, services.clock, unacknowledged)
+        encoded_runs = services.encoded_runs
+        sender = Sender(self._form, outbox, encoded_runs, services.clock, unacknowledged)
         client = StreamClient(self._feed, sender, services)
         headers = self.raw_headers
         await send({"type": "http.response.start", "status": 200, "headers": headers})

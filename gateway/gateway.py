@@ -11,6 +11,7 @@ from typing import Final, Protocol
 import structlog
 
 from jarvis_mesh.config.settings import Settings
+from jarvis_mesh.gateway.encoded_runs import EncodedRuns
 from jarvis_mesh.gateway.fanout import Fanout
 from jarvis_mesh.gateway.inbox import Inbox
 from jarvis_mesh.gateway.live_feed import LiveFeed
@@ -86,6 +87,7 @@ class Gateway:
             reader=reader,
             publishing=Publishing(self._live_inbox, types, self._clock),
             fanout=Fanout(),
+            encoded_runs=EncodedRuns(),
             metrics=self.metrics,
             clock=self._clock,
             heartbeat=settings.heartbeat,
