@@ -31,6 +31,7 @@ class CountingClient(asyncio.Protocol):
         self.is_open = asyncio.get_running_loop().create_future()
         self.is_live = asyncio.get_running_loop().create_future()
         """Done when a replay has ended."""
+        self.subscribed = 0
         self.cursor = ""
         """That of `subscribed`."""
         self._requests = requests
@@ -55,6 +56,7 @@ class CountingClient(asyncio.Protocol):
         joined = self._end + data
         self.events += joined.count(EVENT)
         self._end = joined[-len(EVENT) + 1 :]
+        self.subscribed += joined.count(b'"op":"subscribed"')
         if not self.is_open.done() and (found := _SUBSCRIBED.search(joined)):
             self.cursor = found[1].decode()
             self.is_open.set_result(None)
@@ -66,6 +68,12 @@ class CountingClient(asyncio.Protocol):
             self.is_open.set_exception(ConnectionError("closed before it was subscribed"))
         if not self.is_live.done():
             self.is_live.cancel()
+
+    async def has_subscribed(self, count: int) -> None:
+        """Return once *count* subscriptions are accepted."""
+        async with asyncio.timeout(60):
+            while self.subscribed < count:
+                await CLOCK.sleep(0.01)
 
     def send(self, request: dict[str, Any]) -> None:
         """Send one request in a masked text frame."""

@@ -90,26 +90,35 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(**settings: str) -> AsyncIterator[Stage]:
-    """Start nats-server with an empty log, and a gateway; end both."""
+async def log_server() -> AsyncIterator[NatsServer]:
+    """Run a nats-server with an empty log."""
     with tempfile.TemporaryDirectory() as folder:
-        nats = NatsServer(
-            find_binary(),
-            conf_path(),
-            Path(folder),
-            {user: new_password() for user in USERS},
-        )
-        gateway: GatewayProcess | None = None
+        passwords = {user: new_password() for user in USERS}
+        nats = NatsServer(find_binary(), conf_path(), Path(folder), passwords)
         try:
             await nats.start()
             await set_up_log(nats.url("admin"), LogSettings())
-            gateway = GatewayProcess(nats, _free_port(), **settings)
-            await gateway.start()
-            yield Stage(nats, gateway)
+            yield nats
         finally:
-            if gateway is not None:
-                await gateway.kill()
             await nats.stop()
+
+
+@asynccontextmanager
+async def gateway_process(nats: NatsServer, **settings: str) -> AsyncIterator[GatewayProcess]:
+    """Run a gateway."""
+    gateway = GatewayProcess(nats, _free_port(), **settings)
+    try:
+        await gateway.start()
+        yield gateway
+    finally:
+        await gateway.kill()
+
+
+@asynccontextmanager
+async def stage() -> AsyncIterator[Stage]:
+    """Run both."""
+    async with log_server() as nats, gateway_process(nats) as gateway:
+        yield Stage(nats, gateway)
 
 
 def open_many_files() -> None:

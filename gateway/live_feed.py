@@ -210,6 +210,7 @@ class LiveFeed:
             self._start_over("epoch")
         self.epoch = state.epoch
         self._pages.drop_before(state.first_seq)
+        self._tail.drop_before(state.first_seq)
 
     async def _pass_barrier(self) -> LogState:
         self._require_connection()

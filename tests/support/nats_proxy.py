@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from jarvis_mesh.cli.embedded import NatsServer
 from jarvis_mesh.schema import SystemClock
@@ -25,6 +25,7 @@ class NatsProxy:
         self._server = server
         self._delay = delay
         self._live: set[asyncio.StreamWriter] = set()
+        self._is_broken = False
         self._clock = SystemClock()
 
     def url(self, user: str) -> str:
@@ -36,6 +37,16 @@ class NatsProxy:
         for writer in tuple(self._live):
             self.breaks += 1
             writer.transport.abort()
+
+    @contextmanager
+    def broken(self) -> Iterator[None]:
+        """Break the live connections, and let none come back while this lasts."""
+        self._is_broken = True
+        self.break_live()
+        try:
+            yield
+        finally:
+            self._is_broken = False
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Forward one connection, until either side ends it."""
@@ -55,6 +66,9 @@ class NatsProxy:
             while data := await source.read(65536):
                 if client is not None and _LIVE in data:
                     self._live.add(client)
+                    if self._is_broken:
+                        client.transport.abort()
+                        return
                 if client in self._live:
                     await self._clock.sleep(self._delay)
                 target.write(data)
