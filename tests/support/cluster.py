@@ -151,7 +151,7 @@ async def cluster(folder: Path, *, log: LogSettings | None = LOG) -> AsyncIterat
         yield running
     finally:
         for node in nodes.values():
-            await _end(node)
+            await end(node)
 
 
 async def _set_up(admin_url: str, log: LogSettings) -> None:
@@ -168,8 +168,8 @@ async def _set_up(admin_url: str, log: LogSettings) -> None:
                 return
 
 
-async def _end(node: NatsServer) -> None:
-    # Killed, not asked: it may be suspended, and its store is of no use any more.
+async def end(node: NatsServer) -> None:
+    """Kill a nats-server if it runs, even a suspended one; return when it is gone."""
     with suppress(ProcessLookupError, AssertionError):  # it has ended, or never started
         node.kill()
         await node.wait()

@@ -100,11 +100,19 @@ class Follower(ABC):
 
     async def stall(self, seconds: float) -> None:
         """Take nothing for so long, then read on."""
-        self._flowing.clear()
+        self.stop_taking()
         try:
             await _CLOCK.sleep(seconds)
         finally:
-            self._flowing.set()
+            self.take_again()
+
+    def stop_taking(self) -> None:
+        """Take nothing until `take_again`."""
+        self._flowing.clear()
+
+    def take_again(self) -> None:
+        """Read on."""
+        self._flowing.set()
 
     def abandon(self) -> None:
         """Leave the connection half open, as a laptop does that falls asleep, and make another."""

@@ -21,6 +21,7 @@ from tests.support.oracle import CURSOR, Message
 
 SSE = "text/event-stream"
 LINES = "application/x-ndjson"
+RETRYABLE = frozenset({429, 500, 503, 504})
 _CHUNK = 64 * 1024
 
 
@@ -37,13 +38,13 @@ class Stream:
         """Send the request and read the answer's head.
 
         Raises:
-            EOFError: there is no such answer now (503), or no answer.
+            EOFError: there is no answer, or it can't be given now.
         """
         request = h11.Request(method="GET", target=target, headers=list(headers.items()))
         self._writer.write(self._protocol.send(request) or b"")
         self._writer.write(self._protocol.send(h11.EndOfMessage()) or b"")
         head = await self._next()
-        if not isinstance(head, h11.Response) or head.status_code == 503:
+        if not isinstance(head, h11.Response) or head.status_code in RETRYABLE:
             raise EOFError
         assert head.status_code == 200, head
 
