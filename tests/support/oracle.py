@@ -1,142 +1,379 @@
-"""A client that keeps its own books by the protocol's rules, and the log to compare them with."""
+"""What a client may believe: the resume rule, kept as the protocol's page says and no otherwise.
+
+A `Subscription` is a cursor and what came; it outlives connections. A `Reading` judges one
+connection, message by message: whatever breaks a promise is blamed at once, with what led to it.
+What was never sent only the log can tell: tests/soak/books.py compares with that.
+
+No I/O here, and no code of ours: messages are plain maps, in the form that JSON has.
+
+Source: docs/protocol.md, "Whose is an event?", "Slow readers", "Promises".
+"""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import websockets
-from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig
+from tests.support.patterns import AnyOf, pattern_of, subject_of
 
-from tests.support.plain_client import Message, PlainClient, connect
+Message = dict[str, Any]
+DUPLICATE, ORDER, FOREIGN, CURSOR, PROTOCOL = "duplicate", "order", "foreign", "cursor", "protocol"
+"""What can be wrong: came twice; not in log order; not asked for; a cursor that no rule allows;
+a message that has no place here."""
+TAIL = 20
+"""Messages before a violation that are kept to understand it."""
 
 
-class UnavailableError(Exception):
-    """The gateway can't serve a subscription now."""
+@dataclass(frozen=True)
+class Violation:
+    """A broken promise."""
+
+    kind: str
+    what: str
+    who: str
+    """The client, its connection and its subscription."""
+    tail: tuple[Message, ...] = ()
+    """The last messages of that connection; the last of them broke it."""
+
+    def __str__(self) -> str:
+        lines = "\n".join(f"      {message}" for message in self.tail)
+        return f"{self.kind}: {self.what} ({self.who})\n{lines}"
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Sequences that a subscription was told may be missing."""
+
+    from_seq: int
+    to_seq: int | None
+    reason: str
+    said_at: float
+    """Monotonic time."""
+
+    def names(self, seq: int) -> bool:
+        """Say whether *seq* lies in it."""
+        return self.from_seq <= seq and (self.to_seq is None or seq <= self.to_seq)
 
 
 @dataclass
-class Subscription:
-    """One subscription's whole state: a cursor and what it got."""
+class Span:
+    """What a subscription had of one log, from where it began."""
 
-    channels: Sequence[str]
-    cursor: Any
-    """The `since` of the next subscribe message: at first whatever the test wants."""
-    filters: Sequence[str] = ()
-    is_live: bool = False
+    epoch: str
+    start: int
+    """It wants what matches after this sequence."""
+    cursor: int
     received: list[int] = field(default_factory=list)
-    gaps: list[Message] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
+
+
+class Subscription:
+    """One subscription, over any number of connections.
+
+    Args:
+        channels: What it asks for.
+        since: Where it starts the first time; `None` is now.
+    """
+
+    def __init__(self, channels: Sequence[str], since: Any = None) -> None:
+        self.channels = tuple(channels)
+        self.wanted = AnyOf(pattern_of(channel) for channel in channels)
+        self.spans: list[Span] = []
+        self._first_since = since
+
+    @property
+    def since(self) -> Any:
+        """Where the next connection goes on."""
+        return self.cursor if self.spans else self._first_since
+
+    @property
+    def span(self) -> Span:
+        """What it has of the log that it reads now."""
+        return self.spans[-1]
 
     @property
     def seq(self) -> int:
-        return int(str(self.cursor).partition(":")[2])
+        return self.span.cursor
 
-    def take(self, seq: int) -> None:
-        self.received.append(seq)
-        self.move(seq)
+    @property
+    def cursor(self) -> str:
+        return f"{self.span.epoch}:{self.seq}"
 
-    def move(self, seq: int) -> None:
-        self.cursor = f"{str(self.cursor).partition(':')[0]}:{seq}"
+    @property
+    def received(self) -> list[int]:
+        """Sequences of the log that it reads now, in the order they came."""
+        return self.span.received if self.spans else []
+
+    @property
+    def gaps(self) -> list[Gap]:
+        """Everything that it was told may be missing."""
+        return [gap for span in self.spans for gap in span.gaps]
+
+    def has_all(self, last_seq: int, epoch: str | None = None) -> bool:
+        """Say whether its cursor has reached a place in the log, or in the log of that *epoch*."""
+        return (
+            bool(self.spans)
+            and self.span.epoch == (epoch or self.span.epoch)
+            and (self.seq >= last_seq)
+        )
 
 
-class Oracle:
-    """Follows subscriptions over any number of connections."""
+@dataclass
+class _Open:
+    """A subscription as this connection has it."""
 
-    def __init__(self, **subscriptions: Subscription) -> None:
-        self.subscriptions = subscriptions
-        self.connections = 0
-        self._client: PlainClient | None = None
+    sub: Subscription
+    is_live: bool = False
+    replayed: int = 0
 
-    async def follow(self, url: str, subprotocol: str) -> None:
-        """Connect, resume every subscription, and read until the connection ends."""
-        try:
-            async with connect(url, subprotocol) as client:
-                self._client = client
-                self.connections += 1
-                for name, sub in self.subscriptions.items():
-                    sub.is_live = False
-                    fields = {} if sub.cursor is None else {"since": sub.cursor}
-                    await client.send("subscribe", sub=name, channels=list(sub.channels), **fields)
-                while True:
-                    self._take(await client.next(within=60))
-        except (websockets.ConnectionClosed, OSError):
-            self._client = None
 
-    def cut(self) -> None:
-        """Break the connection without a goodbye."""
-        if self._client is not None:
-            self._client.socket.transport.abort()
+class Reading:
+    """One connection of a client.
 
-    def has_all(self, last_seq: int) -> bool:
-        """Say whether every subscription is live and past *last_seq*."""
-        return all(sub.is_live and sub.seq >= last_seq for sub in self.subscriptions.values())
+    Args:
+        subscriptions: By name; an endless HTTP answer has a single one.
+        who: Names the connection in violations.
+        blame: Is given every violation.
+        ids: Which event came as which sequence of which epoch, whoever got it.
+        implicit: Whether messages name no subscription, since there is only one (HTTP).
+    """
 
-    def _take(self, message: Message) -> None:
-        name = message.get("sub")
-        sub = self.subscriptions[name] if name else None
+    def __init__(
+        self,
+        subscriptions: Mapping[str, Subscription],
+        who: str,
+        blame: Callable[[Violation], None],
+        ids: dict[tuple[str, int], str],
+        *,
+        implicit: bool = False,
+    ) -> None:
+        self.is_lagging = False
+        self.closing: Message | None = None
+        self.refused: dict[str, Message] = {}
+        """Subscriptions that ended with a retryable error, to be opened again."""
+        self.lagged = 0
+        self._ids = ids
+        self._subscriptions = subscriptions
+        self._open: dict[str, _Open] = {}
+        self._who = who
+        self._blame_to = blame
+        self._implicit = next(iter(subscriptions)) if implicit else None
+        self._untagged = 0
+        self._heartbeat = 0
+        self._tail: deque[Message] = deque(maxlen=TAIL)
+        self._is_welcomed = implicit
+
+    def is_live(self) -> bool:
+        """Say whether every subscription has joined the live feed, and keeps up."""
+        return (
+            len(self._open) == len(self._subscriptions)
+            and all(each.is_live for each in self._open.values())
+            and not self.is_lagging
+        )
+
+    def take(self, message: Message) -> None:
+        """Judge the next message, and move cursors as it says."""
+        self._tail.append(_shortened(message))
+        if self.closing is not None:
+            self._blame(PROTOCOL, "a message after closing")
+        if not self._is_welcomed and message["op"] not in ("welcome", "closing"):
+            self._blame(PROTOCOL, "no welcome first")
+        name = message.get("sub") or self._implied_name(message)
         match message["op"]:
-            case "event" if sub is not None:
-                sub.take(message["seq"])
-            case "event":
+            case "event" if name is None:
                 self._take_untagged(message)
-            case "subscribed" if sub is not None:
-                sub.filters = message["filters"]
-                sub.is_live = sub.cursor is None
-                sub.cursor = message["cursor"]
-            case "live" if sub is not None:
-                sub.cursor = message["cursor"]
-                sub.is_live = True
-            case "gap" if sub is not None:
-                sub.gaps.append(message)
-                sub.cursor = message["cursor"]
+            case "lagging":
+                self._take_lagging(message)
+            case "live" if name is None:
+                self._take_live_again(message)
             case "heartbeat":
-                for each in self.subscriptions.values():
-                    if each.is_live:
-                        each.cursor = message["cursor"]
-            case "error" if message["retryable"]:
-                raise UnavailableError(message)
+                self._take_heartbeat(message)
+            case "welcome":
+                self._take_welcome(message)
+            case "closing":
+                self.closing = message
             case "error":
-                raise AssertionError(message)
+                self._take_error(message, name)
+            case "subscribed" if name in self._subscriptions:
+                self._take_subscribed(name, message)
+            case "event" | "gap" | "live" if name in self._open:
+                self._take_own(name, self._open[name], message)
+            case op:
+                self._blame(PROTOCOL, f"{op} for {name!r}, which isn't open")
+
+    def _implied_name(self, message: Message) -> str | None:
+        """Return whose a message is that names nobody, where there is one subscription."""
+        name = self._implicit
+        if name is None or message["op"] in ("heartbeat", "lagging", "closing"):
+            return None
+        if message["op"] == "live" and "replayed" not in message:
+            return None  # live again
+        opened = self._open.get(name)
+        if message["op"] == "event" and opened is not None and opened.is_live:
+            return None
+        return name
+
+    # The connection's messages
+
+    def _take_welcome(self, message: Message) -> None:
+        if self._is_welcomed or message["protocol"] != 1:
+            self._blame(PROTOCOL, "a second welcome, or of another protocol")
+        self._is_welcomed = True
 
     def _take_untagged(self, message: Message) -> None:
-        subject = subject_of(message["event"])
-        for sub in self.subscriptions.values():
-            if sub.is_live and sub.seq < message["seq"]:
-                if any(matches(pattern, subject) for pattern in sub.filters):
-                    sub.take(message["seq"])
-                else:
-                    sub.move(message["seq"])
+        seq, subject = message["seq"], subject_of(message["event"])
+        if seq <= self._untagged:
+            self._blame(ORDER, f"untagged {seq} after {self._untagged}")
+        self._untagged = max(self._untagged, seq)
+        is_wanted = False
+        for name, opened in self._open.items():
+            if not opened.is_live:
+                continue
+            is_own = opened.sub.wanted.matches(subject)
+            is_wanted |= is_own
+            if is_own and seq > opened.sub.seq:
+                self._receive(name, opened, message)
+            elif not self.is_lagging and seq > opened.sub.seq:
+                opened.sub.span.cursor = seq
+        if not is_wanted:
+            self._blame(FOREIGN, f"untagged {seq} is for no live subscription")
+
+    def _take_lagging(self, message: Message) -> None:
+        if self.is_lagging or message["behind"] < 0:
+            self._blame(PROTOCOL, "lagging twice, or behind less than nothing")
+        self.is_lagging = True
+        self.lagged += 1
+
+    def _take_live_again(self, message: Message) -> None:
+        if not self.is_lagging:
+            self._blame(PROTOCOL, "live again without having lagged")
+        self.is_lagging = False
+        self._move_live(message)
+
+    def _take_heartbeat(self, message: Message) -> None:
+        if self.is_lagging:
+            self._blame(PROTOCOL, "a heartbeat while lagging")
+        seq = _seq_of(message["cursor"])
+        if seq < self._heartbeat:
+            self._blame(CURSOR, f"heartbeat {seq} after {self._heartbeat}")
+        self._heartbeat = max(seq, self._heartbeat)
+        self._move_live(message)
+
+    def _move_live(self, message: Message) -> None:
+        """Let a heartbeat, or the end of lagging, move the cursor of every live subscription."""
+        epoch, seq = _parse_cursor(message["cursor"])
+        if seq < self._untagged:
+            self._blame(CURSOR, f"{message['cursor']} is below untagged {self._untagged}")
+        for name, opened in self._open.items():
+            if opened.is_live:
+                self._move(name, opened.sub, epoch, seq)
+
+    def _take_error(self, message: Message, name: str | None) -> None:
+        if not message["retryable"]:
+            self._blame(PROTOCOL, "an error though nothing was wrong")
+        elif name is not None:
+            self._open.pop(name, None)
+            self.refused[name] = message
+
+    # One subscription's messages
+
+    def _take_subscribed(self, name: str, message: Message) -> None:
+        sub = self._subscriptions[name]
+        if name in self._open:
+            self._blame(PROTOCOL, f"{name} is open already")
+        if "filters" in message and not sub.wanted.is_same_as(message["filters"]):
+            self._blame(FOREIGN, f"{name} has other filters than {sub.wanted.patterns}")
+        since, (epoch, seq) = sub.since, _parse_cursor(message["cursor"])
+        if sub.spans:
+            if message["cursor"] != since:
+                self._blame(CURSOR, f"{name} asked for {since} and is at {message['cursor']}")
+        else:
+            sub.spans.append(Span(epoch, seq, seq))
+        # Over HTTP "live" is said even of a feed from now.
+        self._open[name] = _Open(sub, is_live=since is None and self._implicit is None)
+
+    def _take_own(self, name: str, opened: _Open, message: Message) -> None:
+        match message["op"]:
+            case "event":
+                self._take_tagged(name, opened, message)
+            case "live":
+                self._take_live(name, opened, message)
+            case "gap":
+                self._take_gap(name, opened, message)
+
+    def _take_tagged(self, name: str, opened: _Open, message: Message) -> None:
+        if opened.is_live:
+            self._blame(PROTOCOL, f"tagged for {name}, which is live")
+        if self.is_lagging:
+            self._blame(PROTOCOL, "a replay while lagging")
+        if not opened.sub.wanted.matches(subject_of(message["event"])):
+            self._blame(FOREIGN, f"{name} doesn't want {message['seq']}")
+        opened.replayed += 1
+        self._receive(name, opened, message)
+
+    def _receive(self, name: str, opened: _Open, message: Message) -> None:
+        span, seq = opened.sub.span, message["seq"]
+        if seq <= span.cursor:
+            kind = DUPLICATE if seq in span.received else ORDER
+            self._blame(kind, f"{name} is at {span.cursor} and gets {seq}")
+        span.received.append(seq)
+        span.cursor = max(span.cursor, seq)
+        event_id = message["event"]["id"]
+        if self._ids.setdefault((span.epoch, seq), event_id) != event_id:
+            self._blame(FOREIGN, f"{seq} was another event before")
+
+    def _take_live(self, name: str, opened: _Open, message: Message) -> None:
+        epoch, seq = _parse_cursor(message["cursor"])
+        if opened.is_live:
+            self._blame(PROTOCOL, f"{name} is live already")
+        if seq < self._untagged:
+            self._blame(CURSOR, f"{name} goes live at {seq}, below untagged {self._untagged}")
+        if message["replayed"] != opened.replayed:
+            self._blame(PROTOCOL, f"{name} had {opened.replayed} replayed")
+        self._move(name, opened.sub, epoch, seq)
+        opened.is_live = True
+
+    def _take_gap(self, name: str, opened: _Open, message: Message) -> None:
+        span, reason = opened.sub.span, message["reason"]
+        gap = Gap(message["from"], message.get("to"), reason, time.monotonic())
+        epoch, seq = _parse_cursor(message["cursor"])
+        if gap.from_seq <= span.cursor:
+            self._blame(CURSOR, f"{name} is at {span.cursor}: a gap before that")
+        if opened.is_live and not self.is_lagging and reason != "unreadable":
+            self._blame(PROTOCOL, f"{name} is live and keeps up: a gap")
+        span.gaps.append(gap)
+        if reason in ("epoch", "reset"):
+            if gap.to_seq is not None or (epoch == span.epoch) is (reason == "epoch"):
+                self._blame(CURSOR, f"{name}: an {reason} with an end, or of the wrong log")
+            opened.sub.spans.append(Span(epoch, seq, seq))
+            return
+        if gap.to_seq is None or not gap.from_seq <= gap.to_seq <= seq:
+            self._blame(CURSOR, f"{name}: a gap of no sequences, or beyond its cursor")
+        self._move(name, opened.sub, epoch, seq)
+
+    def _move(self, name: str, sub: Subscription, epoch: str, seq: int) -> None:
+        if epoch != sub.span.epoch or seq < sub.seq:
+            self._blame(CURSOR, f"{name} is at {sub.cursor} and is told {epoch}:{seq}")
+        else:
+            sub.span.cursor = seq
+
+    def _blame(self, kind: str, what: str) -> None:
+        self._blame_to(Violation(kind, what, self._who, tuple(self._tail)))
 
 
-def subject_of(event: dict[str, Any]) -> list[str]:
-    """Return the tokens of an event whose routing values need no escapes."""
-    types = event["type"].split(":")
-    metadata = event.get("metadata", {})
-    routing = [metadata.get(key, "_") for key in ("entity", "user", "session")]
-    return [*types, *["_"] * (3 - len(types)), event["source"], *routing]
+def _parse_cursor(text: str) -> tuple[str, int]:
+    epoch, _, seq = text.partition(":")
+    return epoch, int(seq)
 
 
-def matches(pattern: str, subject: Sequence[str]) -> bool:
-    """Say whether a seven-token pattern matches."""
-    tokens = pattern.split(".")
-    return all(own in ("*", their) for own, their in zip(tokens, subject, strict=True))
+def _seq_of(cursor: str) -> int:
+    return _parse_cursor(cursor)[1]
 
 
-async def read_log(jetstream: JetStreamContext) -> list[tuple[int, list[str]]]:
-    """Return sequence and subject tokens of everything in the log, ticks aside."""
-    consumer = await jetstream.pull_subscribe(
-        "", stream="EVENTS", config=ConsumerConfig(ack_policy=AckPolicy.NONE)
-    )
-    found = []
-    pending = 1
-    async with asyncio.timeout(30):
-        while pending:
-            for message in await consumer.fetch(1000, timeout=5):
-                pending = message.metadata.num_pending
-                if not message.subject.startswith("mesh."):
-                    found.append((message.metadata.sequence.stream, message.subject.split(".")))
-    await consumer.unsubscribe()
-    return found
+def _shortened(message: Message) -> Message:
+    """Return *message* without the content of its event, of which twenty would fill a screen."""
+    event = message.get("event")
+    return message if event is None else message | {"event": event.get("id")}

@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+from collections.abc import Sequence
 
 from jarvis_mesh.cli.embedded import NatsServer
 from jarvis_mesh.schema import SystemClock, encode_body
+from tests.support.followers import Follower, Journal, WebSocketFollower
 from tests.support.gateway import RunningGateway, gateway
 from tests.support.nats_proxy import nats_proxy
-from tests.support.oracle import Oracle, Subscription, UnavailableError, matches, read_log
+from tests.support.oracle import Subscription
 from tests.support.plain_client import connect
 from tests.support.publishing import TestPublisher, make_event
+from tests.support.truth import Log, read_whole_log
 from tests.support.waiting import wait_until
 
 RATE = 2_000
 CUTS = 100
+SUBPROTOCOLS = ("mesh.v1.json", "mesh.v1.cbor")
 CLOCK = SystemClock()
 
 
@@ -49,70 +53,47 @@ async def test_100_random_disconnects_under_load_lose_and_repeat_nothing(
     seed = int(os.environ.get("MESH_TEST_SEED", random.randrange(2**32)))
     print(f"MESH_TEST_SEED={seed}")  # noqa: T201 - shown when the test fails
     chance = random.Random(seed)
-    oracles = [
-        Oracle(
-            everything=Subscription(["all"], "start"),
-            created=Subscription(["event:agent:created"], "start"),
-            mine=Subscription(["user:u1", "entity:e2"], "start"),
-            both=Subscription(["event:agent:task:started&user:u3"], "start"),
-        )
-        for _ in range(4)
-    ]
-    published = asyncio.Event()
-    done = asyncio.Event()
-
-    async def keep_following(oracle: Oracle) -> None:
-        while not done.is_set():
-            url = chance.choice([mesh.url, second.url])
-            await oracle.follow(url, chance.choice(["mesh.v1.json", "mesh.v1.cbor"]))
-
+    journal, published = Journal(), asyncio.Event()
     async with gateway(nats_server) as second, asyncio.TaskGroup() as tasks:
         await second.ready()
+        followers = [
+            WebSocketFollower(
+                f"client {number}",
+                {
+                    "everything": Subscription(["all"], "start"),
+                    "created": Subscription(["event:agent:created"], "start"),
+                    "mine": Subscription(["user:u1", "entity:e2"], "start"),
+                    "both": Subscription(["event:agent:task:started&user:u3"], "start"),
+                },
+                [mesh.url, second.url],
+                journal,
+                random.Random(chance.random()),
+                subprotocol=SUBPROTOCOLS[number % 2],
+            )
+            for number in range(4)
+        ]
         publishing = tasks.create_task(publish_at_rate(events, published))
-        for oracle in oracles:
-            tasks.create_task(keep_following(oracle))
+        following = [tasks.create_task(follower.run()) for follower in followers]
         for _ in range(CUTS):
             await CLOCK.sleep(chance.uniform(0.02, 0.12))
-            chance.choice(oracles).cut()
+            chance.choice(followers).cut()
         published.set()
         count = await publishing
-        log = await read_log(events.jetstream)
-        assert len(log) == count
-        last_seq = log[-1][0]
-        await wait_until(
-            lambda: all(oracle.has_all(last_seq) for oracle in oracles),
-            "the end of the log at every subscription",
-            within=30,
-        )
-        done.set()
-        for oracle in oracles:
-            oracle.cut()
+        log = await read_whole_log(nats_server.url("admin"))
+        assert len(log.events) == count
+        await wait_for_all(followers, log)
+        for task in following:
+            task.cancel()
 
-    assert sum(oracle.connections for oracle in oracles) > CUTS / 2
-    for oracle in oracles:
-        compare(oracle, log)
+    assert journal.connections > CUTS / 2
+    compare(followers, journal, log)
 
 
 async def test_a_live_connection_that_breaks_again_and_again_loses_and_repeats_nothing(
     nats_server: NatsServer, events: TestPublisher
 ) -> None:
     """Subscriptions are opened at any moment, while the gateway's SUBs reach NATS late."""
-    published, done = asyncio.Event(), asyncio.Event()
-    oracles = [
-        Oracle(
-            mine=Subscription([f"user:u{number % 5}"], "start"),
-            ours=Subscription([f"entity:e{number % 5}"], "start"),
-            all=Subscription(["all"], "start"),
-        )
-        for number in range(6)
-    ]
-
-    async def keep_following(oracle: Oracle, url: str) -> None:
-        while not done.is_set():
-            try:
-                await oracle.follow(url, "mesh.v1.cbor")
-            except UnavailableError:
-                await CLOCK.sleep(0.05)
+    journal, published = Journal(), asyncio.Event()
 
     async def keep_subscribing(url: str) -> None:
         """Keep barriers under way, so that breaks hit some of them."""
@@ -129,36 +110,55 @@ async def test_a_live_connection_that_breaks_again_and_again_loses_and_repeats_n
         asyncio.TaskGroup() as tasks,
     ):
         await mesh.ready()
+        followers = [
+            WebSocketFollower(
+                f"client {number}",
+                {
+                    "mine": Subscription([f"user:u{number % 5}"], "start"),
+                    "ours": Subscription([f"entity:e{number % 5}"], "start"),
+                    "all": Subscription(["all"], "start"),
+                },
+                [mesh.url],
+                journal,
+                random.Random(),
+                subprotocol=SUBPROTOCOLS[1],
+            )
+            for number in range(6)
+        ]
         publishing = tasks.create_task(publish_at_rate(events, published, rate=500))
-        for oracle in oracles:
-            tasks.create_task(keep_following(oracle, mesh.url))
+        following = [tasks.create_task(follower.run()) for follower in followers]
         for _ in range(2):
             tasks.create_task(keep_subscribing(mesh.url))
         for _ in range(12):
             await CLOCK.sleep(random.uniform(0.1, 0.6))
             proxy.break_live()
-            for oracle in random.sample(oracles, 3):
+            for follower in random.sample(followers, 3):
                 await CLOCK.sleep(random.uniform(0, 0.2))
-                oracle.cut()
+                follower.cut()
         published.set()
         await publishing
-        log = await read_log(events.jetstream)
-        await wait_until(
-            lambda: all(oracle.has_all(log[-1][0]) for oracle in oracles),
-            "the end of the log at every subscription",
-            within=30,
-        )
-        done.set()
-        for oracle in oracles:
-            oracle.cut()
+        log = await read_whole_log(nats_server.url("admin"))
+        await wait_for_all(followers, log)
+        for task in following:
+            task.cancel()
         assert proxy.breaks >= 6
-    for oracle in oracles:
-        compare(oracle, log)
+    compare(followers, journal, log)
 
 
-def compare(oracle: Oracle, log: list[tuple[int, list[str]]]) -> None:
+async def wait_for_all(followers: Sequence[Follower], log: Log) -> None:
+    """Return once every follower has come to the log's end."""
+    await wait_until(
+        lambda: all(follower.has_all(log.last_event_seq) for follower in followers),
+        "the end of the log at every subscription",
+        within=30,
+    )
+
+
+def compare(followers: Sequence[Follower], journal: Journal, log: Log) -> None:
     """Fail unless every subscription got exactly what the log holds for it, in order."""
-    for name, sub in oracle.subscriptions.items():
-        wanted = [seq for seq, subject in log if any(matches(f, subject) for f in sub.filters)]
-        assert sub.received == wanted, name
-        assert sub.gaps == []
+    assert not journal.violations, str(journal.violations[0])
+    for follower in followers:
+        for name, sub in follower.subscriptions.items():
+            wanted = [each.seq for each in log.events if sub.wanted.matches(each.subject)]
+            assert sub.received == wanted, f"{follower.name}, {name}"
+            assert sub.gaps == []

@@ -1,0 +1,1 @@
+"""Faults under load, and books that must balance: `python -m tests.soak --help`."""
