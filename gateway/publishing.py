@@ -20,7 +20,6 @@ from jarvis_mesh.schema.event import Event, check_event, new_id
 from jarvis_mesh.schema.types import TypeRegistry
 from jarvis_mesh.schema.wire import NewEvent
 
-
 _IN_PROCESS: Final = 10158
 """JetStream's code for an id that a cluster is still storing, sent by an earlier try."""
 
