@@ -57,6 +57,12 @@ async def move_client(world: World, chance: random.Random) -> None:
     await chance.choice(world.followers).move()
 
 
+async def renew_subscription(world: World, chance: random.Random) -> None:
+    """A subscription ends, and another takes its name and replays some of the log."""
+    since = "start" if chance.random() < 0.1 else {"seconds": chance.randint(0, 10)}
+    await chance.choice(world.followers).renew(since)
+
+
 # Gateways
 
 
@@ -184,6 +190,7 @@ CLIENT_FAULTS: dict[str, Fault] = {
     "client half-open": half_open_client,
     "client stalled": stall_client,
     "client moves to the other gateway": move_client,
+    "client subscribes anew": renew_subscription,
 }
 GATEWAY_FAULTS: dict[str, Fault] = {
     "gateway SIGKILL": kill_gateway,
