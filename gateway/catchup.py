@@ -38,24 +38,22 @@ Source: docs/protocol.md, "Cursors" and "Promises"; docs/decisions/0001 and 0003
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, TypeAlias
+from typing import Final
 
 from jarvis_mesh.gateway.log_reader import LogState
-from jarvis_mesh.gateway.page import Page, is_far
+from jarvis_mesh.gateway.page import Page, Run, is_far
 from jarvis_mesh.gateway.stored_event import StoredEvent
-from jarvis_mesh.schema.cursor import Cursor
+from jarvis_mesh.schema.cursor import MAX_SEQUENCE, Cursor
 from jarvis_mesh.schema.filters import ANY, Filter, cover
 
 SPARSE: Final = 64
 """Sequences from one matching event to the next beyond which a skip is cheaper than pages."""
 MAX_SKIP_FILTERS: Final = 8
 """A skip asks once for each filter; for more, once for the one that covers them all."""
-RUN_EVENTS: Final = 64
-RUN_BYTES: Final = 4 * 1024
-"""A run is a bounded piece of a page, after each of which the client may be too full."""
 
 
 class Step(Enum):
@@ -84,10 +82,6 @@ class Missing:
     """The one that is unreadable."""
 
 
-Run: TypeAlias = Sequence[StoredEvent]
-"""Readable events for a feed, ascending; at least one."""
-
-
 class CatchUp:
     """One feed.
 
@@ -110,7 +104,7 @@ class CatchUp:
 
     @filters.setter
     def filters(self, filters: Sequence[Filter]) -> None:
-        self._filters = filters
+        self._filters = tuple(filters)
         self.skip_filters = filters if len(filters) <= MAX_SKIP_FILTERS else (cover(filters),)
         self._is_sparse = ANY not in self.skip_filters
 
@@ -153,14 +147,13 @@ class CatchUp:
             position: The live feed's, now.
         """
         here = self.cursor.seq
-        own = [event for event in page.matching(self._filters) if event.seq > here]
-        self._note_density(page, len(own))
+        runs = page.runs(self._filters)
+        self._note_density(page, runs)
         for from_seq, to_seq in page.holes(here):
-            yield from self._runs([event for event in own if event.seq < from_seq])
-            own = [event for event in own if event.seq > to_seq]
+            yield from self._pass_on(runs, before=from_seq)
             self.cursor = self.cursor.at(to_seq)
             yield Missing(from_seq, to_seq, "expired", self.cursor)
-        yield from self._runs(own)
+        yield from self._pass_on(runs)
         self.cursor = self.cursor.at(max(self.cursor.seq, min(page.upto_seq, position)))
 
     def join(self) -> None:
@@ -176,35 +169,32 @@ class CatchUp:
     def newest(self, events: Sequence[StoredEvent]) -> Iterator[Run | Missing]:
         """Yield what "last" found, in order; the cursor stays where the log was then."""
         here = self.cursor
-        yield from self._runs([event for event in events if not event.is_hidden])
+        self.cursor = here.at(0)
+        last = events[-1].seq if events else 0
+        yield from self._pass_on(Page(0, last, events).runs(self._filters))
         self.cursor = here
 
-    def _note_density(self, page: Page, count: int) -> None:
+    def _note_density(self, page: Page, runs: Sequence[Run]) -> None:
+        count = sum(map(len, runs))
         self._is_sparse = ANY not in self.skip_filters and (
-            page.upto_seq - self.cursor.seq > SPARSE * count
+            page.upto_seq - page.after_seq > SPARSE * count
         )
 
-    def _runs(self, events: Run) -> Iterator[Run | Missing]:
-        run: list[StoredEvent] = []
-        size = 0
-        for event in events:
-            if event.event is None or size > RUN_BYTES or len(run) >= RUN_EVENTS:
-                if run:
-                    yield self._moved(run)
-                run, size = [], 0
-            if event.event is None:
-                self.cursor = self.cursor.at(event.seq)
-                yield unreadable(event, self.cursor.epoch)
+    def _pass_on(self, runs: Sequence[Run], before: int = MAX_SEQUENCE) -> Iterator[Run | Missing]:
+        """Yield what of *runs* lies after the cursor and *before* a sequence, moving the cursor."""
+        begin = bisect_right(runs, self.cursor.seq, key=lambda run: run[-1].seq)
+        for whole in runs[begin:]:
+            run = whole
+            if run[0].seq <= self.cursor.seq or run[-1].seq >= before:
+                run = tuple(each for each in run if self.cursor.seq < each.seq < before)
+            if not run:
+                return
+            self.cursor = self.cursor.at(run[-1].seq)
+            if run[0].event is None:
+                yield unreadable(run[0], self.cursor.epoch)
             else:
-                run.append(event)
-                size += len(event.body)
-        if run:
-            yield self._moved(run)
-
-    def _moved(self, run: Run) -> Run:
-        self.replayed += len(run)
-        self.cursor = self.cursor.at(run[-1].seq)
-        return run
+                self.replayed += len(run)
+                yield run
 
 
 def belongs(event: StoredEvent, filters: Sequence[Filter]) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from jarvis_mesh.gateway.catchup import Missing, Run, unreadable
+from jarvis_mesh.gateway.catchup import Missing, unreadable
 from jarvis_mesh.gateway.feed import Feed, Target
+from jarvis_mesh.gateway.page import Run
 from jarvis_mesh.gateway.services import Services
 from jarvis_mesh.gateway.stored_event import StoredEvent
 

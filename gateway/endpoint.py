@@ -29,7 +29,7 @@ class Endpoint:
     @property
     def is_lagging(self) -> bool:
         """Whether it is being caught up."""
-        return not self._shared.is_live
+        return not (self._shared.is_live or self._sender.ended.is_set())
 
     @property
     def subscriptions(self) -> int:
@@ -46,6 +46,8 @@ class Endpoint:
         Args:
             silent_since: Monotonic time; who was sent nothing after it hears a heartbeat.
         """
+        if self._sender.ended.is_set():
+            return
         if self._sender.stalled_for() >= self._services.stalled_after:
             log.warning("a client takes nothing", seconds=self._services.stalled_after)
             self._services.metrics.drop("stalled")

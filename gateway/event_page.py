@@ -10,8 +10,9 @@ from typing import Final
 
 import msgspec
 
-from jarvis_mesh.gateway.catchup import Missing, Run, unreadable
+from jarvis_mesh.gateway.catchup import Missing, unreadable
 from jarvis_mesh.gateway.feed import Feed
+from jarvis_mesh.gateway.page import Run
 from jarvis_mesh.gateway.services import Services
 from jarvis_mesh.gateway.shared_feed import gap
 from jarvis_mesh.gateway.stored_event import StoredEvent

@@ -22,6 +22,7 @@ from jarvis_mesh.gateway.sender import Sender
 from jarvis_mesh.gateway.services import Services
 from jarvis_mesh.gateway.shared_feed import SharedFeed
 from jarvis_mesh.gateway.sockets import transport_of, unacknowledged_bytes
+from jarvis_mesh.schema.cursor import Cursor
 from jarvis_mesh.schema.wire import Live, Subscribed
 
 FAREWELL: Final = 5.0
@@ -34,10 +35,13 @@ class EventStream(Response):
     """Streams *feed*, which is open, until either side ends it; then closes it.
 
     Args:
+        cursor: Where the feed was opened; its own may be of a newer log by now.
         form: What events are written as.
     """
 
-    def __init__(self, feed: Feed, form: Format, gateway: Gateway, media_type: str) -> None:
+    def __init__(
+        self, feed: Feed, cursor: Cursor, form: Format, gateway: Gateway, media_type: str
+    ) -> None:
         super().__init__(
             media_type=media_type,
             # nginx would otherwise hold the events back until a buffer is full.
@@ -45,6 +49,7 @@ class EventStream(Response):
         )
         del self.headers["content-length"]
         self._feed = feed
+        self._cursor = cursor
         self._form = form
         self._gateway = gateway
 
@@ -58,7 +63,10 @@ class EventStream(Response):
         services, transport = self._gateway.services, transport_of(scope)
         outbox = Outbox(self._gateway.settings.high_water_bytes, self._form.separator)
         unacknowledged = partial(unacknowledged_bytes, transport)
-        sender = Sender(self._form, outbox, services.clock, unacknowledged)
+        encoded_runs = services.encoded_runs
+        sender = Sender(self._form, outbox, encoded_runs, services.clock, unacknowledged)
+        patterns = [each.pattern for each in self._feed.filters]
+        sender.say(Subscribed(filters=patterns, cursor=str(self._cursor)))
         client = StreamClient(self._feed, sender, services)
         headers = self.raw_headers
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -98,11 +106,8 @@ class StreamClient(Endpoint):
             self._fail()
 
     async def _run(self) -> None:
-        cursor = self.feed.engine.cursor
-        patterns = [each.pattern for each in self.feed.filters]
-        self._sender.say(Subscribed(filters=patterns, cursor=str(cursor)))
         # Even one from now: the live feed has moved on since it was opened.
-        self._shared.start(cursor)
+        self._shared.start(self.feed.engine.cursor)
         self._shared.add(self)
         await self.feed.begin(self._shared)
         replayed = await self._shared.catch_up()

@@ -14,10 +14,10 @@ from typing import Final, Protocol, TypeVar, assert_never
 
 import structlog
 
-from jarvis_mesh.gateway.catchup import CatchUp, Missing, Run, Step
+from jarvis_mesh.gateway.catchup import CatchUp, Missing, Step
 from jarvis_mesh.gateway.interest import Interest
 from jarvis_mesh.gateway.log_reader import Batch, LogState
-from jarvis_mesh.gateway.page import Page
+from jarvis_mesh.gateway.page import Page, Run
 from jarvis_mesh.gateway.services import Services
 from jarvis_mesh.schema.cursor import AtTime, Cursor, SecondsAgo, Since, Start
 from jarvis_mesh.schema.errors import DeadlineError, UnavailableError

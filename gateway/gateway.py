@@ -11,6 +11,7 @@ from typing import Final, Protocol
 import structlog
 
 from jarvis_mesh.config.settings import Settings
+from jarvis_mesh.gateway.encoded_runs import EncodedRuns
 from jarvis_mesh.gateway.fanout import Fanout
 from jarvis_mesh.gateway.inbox import Inbox
 from jarvis_mesh.gateway.live_feed import LiveFeed
@@ -86,6 +87,7 @@ class Gateway:
             reader=reader,
             publishing=Publishing(self._live_inbox, types, self._clock),
             fanout=Fanout(),
+            encoded_runs=EncodedRuns(),
             metrics=self.metrics,
             clock=self._clock,
             heartbeat=settings.heartbeat,
@@ -118,6 +120,8 @@ class Gateway:
                 tasks.create_task(self._ticker.run())
                 tasks.create_task(self._repair_holes())
                 tasks.create_task(self._look_after_clients())
+                tasks.create_task(_look_after(self._live_nats, self._live_inbox))
+                tasks.create_task(_look_after(self._log_nats, self._log_inbox))
         except SetupError as error:
             self._fail(error)
         except Exception as error:
@@ -219,6 +223,7 @@ class Gateway:
         live, said = self.services.live, ""
         while True:
             await live.held.wait()
+            await self._live_nats.check()  # what comes no more may be all that comes over it
             try:
                 await live.repair()
                 said = ""
@@ -254,6 +259,14 @@ class Gateway:
             "Sequence up to which the live feed is complete.",
             lambda: self.services.live.position,
         )
+
+
+async def _look_after(nats: NatsConnection, inbox: Inbox) -> None:
+    """Find out whether a connection lives whenever a question over it wasn't answered."""
+    while True:
+        await inbox.unanswered.wait()
+        await nats.check()
+        inbox.unanswered.clear()
 
 
 async def _nothing() -> None:

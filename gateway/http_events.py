@@ -124,7 +124,7 @@ async def _stream(
     form: Callable[[Cursor], Format],
 ) -> Response:
     feed, cursor, _ = await _open(request, gateway, last_event_id)
-    return EventStream(feed, form(cursor), gateway, media_type)
+    return EventStream(feed, cursor, form(feed.engine.cursor), gateway, media_type)
 
 
 async def _page(request: Request, gateway: Gateway) -> Response:

@@ -43,6 +43,8 @@ class Inbox:
     """Asks over one connection and matches the answers by their subject."""
 
     def __init__(self, connection: NatsConnection) -> None:
+        self.unanswered = asyncio.Event()
+        """Set when a question wasn't answered in time: is the connection alive?"""
         self._nats = connection
         self._prefix = f"_INBOX.{GATEWAY}.{secrets.token_hex(8)}."
         self._numbers = itertools.count(1)
@@ -76,6 +78,7 @@ class Inbox:
             async with asyncio.timeout(within):
                 await question.done
         except TimeoutError:
+            self.unanswered.set()
             raise DeadlineError(f"NATS didn't answer {subject} in {within:.0f} s") from None
         finally:
             del self._open[reply.encode()]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from nats.aio.subscription import Subscription
 
+from jarvis_mesh.gateway.nats_connection import Handler
 from jarvis_mesh.gateway.stored_event import StoredEvent
 from jarvis_mesh.schema.filters import Filter, Shape, masked
+from jarvis_mesh.schema.subjects import LIVE_PREFIX
 
 
 class Sink(Protocol):
@@ -34,14 +36,30 @@ class Interest:
         self.subscription: Subscription | None = None
 
 
+class Nats(Protocol):
+    """The connection that live copies come over."""
+
+    async def listen(self, subject: str, handler: Handler) -> Subscription:
+        """Subscribe to *subject*."""
+
+    async def unlisten(self, subscription: Subscription) -> None:
+        """Undo `listen`."""
+
+
 class Interests:
     """All interests, found by filter or by the subject that they match.
 
     Finding the matching ones costs a look-up per *shape*, the set of places that a filter
     pins, of which few are in use (one for ten thousand `user:` filters), not per filter.
+
+    Args:
+        nats: Where they are subscribed.
+        receive: Gets the copies of all of them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, nats: Nats, receive: Handler) -> None:
+        self._nats = nats
+        self._receive = receive
         self._by_tokens: dict[tuple[str, ...], Interest] = {}
         self._shapes: Counter[Shape] = Counter()
 
@@ -55,21 +73,54 @@ class Interests:
         """Return the interest of exactly this filter."""
         return self._by_tokens.get(wanted.tokens)
 
-    def add(self, interest: Interest) -> None:
-        """Add a new interest; its filter must not be there yet."""
-        self._by_tokens[interest.filter.tokens] = interest
-        self._shapes[interest.filter.shape] += 1
+    async def acquire(self, filters: Iterable[Filter]) -> list[Interest]:
+        """Return the interests of *filters*, each used once more, subscribed if they are new.
 
-    def remove(self, interest: Interest) -> None:
-        """Remove an interest that is there."""
-        del self._by_tokens[interest.filter.tokens]
-        shape = interest.filter.shape
-        self._shapes[shape] -= 1
-        if not self._shapes[shape]:
-            del self._shapes[shape]
+        They are in force only after a barrier.
+        """
+        acquired, new = [], []
+        for wanted in filters:
+            interest = self.get(wanted)
+            if interest is None:
+                interest = Interest(wanted)
+                self._add(interest)
+                new.append(interest)
+            interest.users += 1
+            acquired.append(interest)
+        try:
+            for interest in new:
+                subject = f"{LIVE_PREFIX}{interest.filter.pattern}"
+                interest.subscription = await self._nats.listen(subject, self._receive)
+        except BaseException:
+            await self.release(acquired)
+            raise
+        return acquired
+
+    async def release(self, interests: Iterable[Interest]) -> None:
+        """Use each of *interests* once less; unused ones are unsubscribed."""
+        unused = []
+        for interest in interests:
+            interest.users -= 1
+            if interest.users == 0:
+                self._remove(interest)
+                unused.append(interest)
+        for interest in unused:
+            if interest.subscription is not None:
+                await self._nats.unlisten(interest.subscription)
 
     def matching(self, subject: Sequence[str]) -> Iterator[Interest]:
         """Yield the interests that the subject with these seven tokens passes."""
         for shape in self._shapes:
             if (interest := self._by_tokens.get(masked(subject, shape))) is not None:
                 yield interest
+
+    def _add(self, interest: Interest) -> None:
+        self._by_tokens[interest.filter.tokens] = interest
+        self._shapes[interest.filter.shape] += 1
+
+    def _remove(self, interest: Interest) -> None:
+        del self._by_tokens[interest.filter.tokens]
+        shape = interest.filter.shape
+        self._shapes[shape] -= 1
+        if not self._shapes[shape]:
+            del self._shapes[shape]

@@ -28,7 +28,9 @@ class Lane(Generic[Result]):
     """Does jobs while `run` runs.
 
     Args:
-        rest: After each job the lane rests so many times as long as the job took.
+        rest: After each job the lane rests so many times as long as it waited for others during
+            the job. What this process did meanwhile isn't their burden: with many clients to
+            serve it may be most of the time.
     """
 
     def __init__(self, clock: Clock, *, rest: float = 0.0) -> None:
@@ -67,7 +69,7 @@ class Lane(Generic[Result]):
         _, job = self._jobs.popitem(last=False)
         if all(future.done() for future in job.waiting):
             return  # nobody wants it any more
-        began = self._clock.monotonic()
+        began = self._waited()
         try:
             result = await job.work()
         except MeshError as error:
@@ -78,4 +80,7 @@ class Lane(Generic[Result]):
         else:
             job.settle(lambda future: future.set_result(result))
         if self._rest:
-            await self._clock.sleep(self._rest * (self._clock.monotonic() - began))
+            await self._clock.sleep(self._rest * (self._waited() - began))
+
+    def _waited(self) -> float:
+        return self._clock.monotonic() - self._clock.busy()

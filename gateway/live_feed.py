@@ -26,7 +26,6 @@ Source: docs/protocol.md, "The log"; NATS ADR-17 (republish).
 from __future__ import annotations
 
 import asyncio
-import heapq
 from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
@@ -40,6 +39,7 @@ from jarvis_mesh.gateway.log_reader import LogReader, LogState
 from jarvis_mesh.gateway.metrics import Metrics
 from jarvis_mesh.gateway.nats_connection import NatsConnection
 from jarvis_mesh.gateway.page import Page
+from jarvis_mesh.gateway.position import Position
 from jarvis_mesh.gateway.rounds import Rounds
 from jarvis_mesh.gateway.stored_event import Place, StoredEvent, place_in_log
 from jarvis_mesh.gateway.tail import Tail
@@ -92,7 +92,6 @@ class LiveFeed:
         listener: Listener,
         metrics: Metrics,
     ) -> None:
-        self.position = 0
         self.epoch = ""
         """Identity of the log; empty until it is known."""
         self.last_tick_seq = 0
@@ -106,14 +105,19 @@ class LiveFeed:
         self._pages = pages
         self._listener = listener
         self._metrics = metrics
-        self._interests = Interests()
+        self._interests = Interests(nats, self._receive)
         self._tail = Tail()
         self._held: list[tuple[Place, bytes, bytes]] = []
         self._holds = 0
         self._last_received = 0
         self._short_answers = 0
-        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._position = Position()
         self._tick_subject = f"{TICK_FAMILY}.tick._.{CLIENT_SOURCE}.{encode_token(name)}._._"
+
+    @property
+    def position(self) -> int:
+        """Every copy up to this sequence that an interest is for has been delivered."""
+        return self._position.seq
 
     async def open(self) -> None:
         """Subscribe to ticks and elections. Once: nats-py renews them after a reconnect."""
@@ -129,36 +133,11 @@ class LiveFeed:
             UnavailableError: no connection to NATS.
         """
         self._require_connection()
-        acquired, new = [], []
-        for wanted in filters:
-            interest = self._interests.get(wanted)
-            if interest is None:
-                interest = Interest(wanted)
-                self._interests.add(interest)
-                new.append(interest)
-            interest.users += 1
-            acquired.append(interest)
-        try:
-            for interest in new:
-                interest.subscription = await self._nats.listen(
-                    f"{LIVE_PREFIX}{interest.filter.pattern}", self._receive
-                )
-        except BaseException:
-            await self.release(acquired)
-            raise
-        return acquired
+        return await self._interests.acquire(filters)
 
     async def release(self, interests: Iterable[Interest]) -> None:
-        """Use each of *interests* once less; unused ones are unsubscribed."""
-        unused = []
-        for interest in interests:
-            interest.users -= 1
-            if interest.users == 0:
-                self._interests.remove(interest)
-                unused.append(interest)
-        for interest in unused:
-            if interest.subscription is not None:
-                await self._nats.unlisten(interest.subscription)
+        """Use each of *interests* once less."""
+        await self._interests.release(interests)
 
     def floor(self, interests: Sequence[Interest]) -> int | None:
         """Return above what the live feed vouches for all that *interests* are for.
@@ -184,13 +163,8 @@ class LiveFeed:
         Raises:
             DeadlineError: not within 5 s.
         """
-        if self.position >= seq:
-            return
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (seq, id(future), future))
         try:
-            async with asyncio.timeout(TICK_WITHIN):
-                await future
+            await self._position.reached(seq, within=TICK_WITHIN)
         except TimeoutError:
             raise DeadlineError("the live feed doesn't follow the log; try again soon") from None
 
@@ -210,6 +184,7 @@ class LiveFeed:
             self._start_over("epoch")
         self.epoch = state.epoch
         self._pages.drop_before(state.first_seq)
+        self._tail.drop_before(state.first_seq)
 
     async def _pass_barrier(self) -> LogState:
         self._require_connection()
@@ -266,14 +241,7 @@ class LiveFeed:
             for interest in self._interests.matching(event.tokens):
                 _give(event, interest)
             self._tail.append(event)
-        self._move_to(event.seq)
-
-    def _move_to(self, seq: int) -> None:
-        self.position = max(self.position, seq)
-        while self._waiting and self._waiting[0][0] <= self.position:
-            future = heapq.heappop(self._waiting)[2]
-            if not future.done():
-                future.set_result(None)
+        self._position.move_to(event.seq)
 
     # Holes
 
@@ -336,18 +304,19 @@ class LiveFeed:
                 self._listener.on_hole()  # the position is where all feeds go on from
                 self._forget_interests()
                 self._tail.reset(last_seq)
-                self._move_to(last_seq)
+                self._position.move_to(last_seq)
                 return
             page = await self._pages.page(self.position, last_seq)
             for event in page.events:
                 if self.position < event.seq:
                     self._spread(event)
-            self._move_to(page.upto_seq)
+            self._position.move_to(page.upto_seq)
 
     def _start_over(self, reason: str) -> None:
         self._tail.reset(0)
         self._forget_interests()
-        self.position = self.last_tick_seq = self._last_received = 0
+        self._position.start_over()
+        self.last_tick_seq = self._last_received = 0
         self._held.clear()
         self._listener.on_another_log(reason)
 

@@ -32,6 +32,8 @@ RECONNECT_EVERY: Final = 0.2
 """Seconds between attempts."""
 PING_EVERY: Final = 10
 """Seconds; after two without an answer the connection counts as broken."""
+ANSWER_WITHIN: Final = 1
+"""Seconds for a ping that is sent because something else wasn't answered."""
 _NEVER_STOP: Final = -1
 
 log = structlog.get_logger(__name__)
@@ -83,6 +85,19 @@ class NatsConnection(Client):
         if (version.major, version.minor) < MIN_SERVER:
             await self.close()
             raise SetupError(f"nats-server {version} is too old: 2.11 or newer is needed")
+
+    async def check(self) -> None:
+        """Make a new connection unless the server at the other end answers.
+
+        nats-py would take 20 to 30 s to notice that a peer is gone without a word.
+        """
+        if not self.is_connected:
+            return
+        try:
+            await self.flush(ANSWER_WITHIN)
+        except (NatsError, TimeoutError):
+            log.warning("NATS doesn't answer: connecting again")
+            await self.force_reconnect()
 
     async def shut(self) -> None:
         """Close the connection, if there ever was one. Idempotent."""

@@ -1,20 +1,32 @@
 """A page: consecutive events of the log, and which of them a filter passes.
 
 One page serves every feed that comes by, so finding what is a feed's own costs a look-up per
-filter, not a comparison per event: the page is indexed once for every *shape* of filter.
+filter, not a comparison per event: the page is indexed once for every *shape* of filter. What
+it finds is cut into *runs*, the same ones for all feeds with the same filters, so that these
+can share what a run is encoded to.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from jarvis_mesh.gateway.stored_event import StoredEvent
 from jarvis_mesh.schema.filters import Filter, Shape, masked
 
 NEAR: Final = 10_000
 """Sequences before the log's end within which it is read without rationing."""
+
+
+RUN_EVENTS: Final = 64
+RUN_BYTES: Final = 4 * 1024
+"""A run is a bounded piece of a page, after each of which a client may be too full."""
+_MAX_KEPT: Final = 64
+"""Sets of filters whose runs a page keeps."""
+
+Run: TypeAlias = tuple[StoredEvent, ...]
+"""Events for a feed, ascending, at least one: all readable, or one that isn't."""
 
 
 def is_far(after_seq: int, exists_seq: int) -> bool:
@@ -47,6 +59,7 @@ class Page:
         self.events = events
         self.first_seq = first_seq
         self._by_shape: dict[Shape, Mapping[tuple[str, ...], Sequence[StoredEvent]]] = {}
+        self._runs: dict[tuple[Filter, ...], Sequence[Run]] = {}
 
     @property
     def body_bytes(self) -> int:
@@ -68,8 +81,16 @@ class Page:
         if expected < self.first_seq:
             yield expected, self.first_seq - 1
 
-    def matching(self, filters: Iterable[Filter]) -> Sequence[StoredEvent]:
-        """Return the events that pass any of *filters*, each once, ascending."""
+    def runs(self, filters: tuple[Filter, ...]) -> Sequence[Run]:
+        """Return the events that pass any of *filters*, each once, ascending, in runs."""
+        found = self._runs.get(filters)
+        if found is None:
+            if len(self._runs) >= _MAX_KEPT:
+                self._runs.clear()
+            found = self._runs[filters] = tuple(_cut(self._matching(filters)))
+        return found
+
+    def _matching(self, filters: Iterable[Filter]) -> Sequence[StoredEvent]:
         found = [each for wanted in filters if (each := self._passing(wanted))]
         if len(found) <= 1:
             return found[0] if found else ()
@@ -92,3 +113,19 @@ def _index(
         if not event.is_hidden:
             index[masked(event.tokens, shape)].append(event)
     return index
+
+
+def _cut(events: Iterable[StoredEvent]) -> Iterator[Run]:
+    run: list[StoredEvent] = []
+    size = 0
+    for event in events:
+        if run and (event.event is None or size > RUN_BYTES or len(run) >= RUN_EVENTS):
+            yield tuple(run)
+            run, size = [], 0
+        if event.event is None:
+            yield (event,)
+        else:
+            run.append(event)
+            size += len(event.body)
+    if run:
+        yield tuple(run)

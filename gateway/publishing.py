@@ -6,7 +6,7 @@ Source: docs/protocol.md, "WebSocket protocol".
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -15,10 +15,13 @@ from jarvis_mesh.gateway.access import Grants
 from jarvis_mesh.gateway.inbox import Inbox
 from jarvis_mesh.schema.clock import Clock
 from jarvis_mesh.schema.codec import encode_body
-from jarvis_mesh.schema.errors import UnavailableError
+from jarvis_mesh.schema.errors import DeadlineError, UnavailableError
 from jarvis_mesh.schema.event import Event, check_event, new_id
 from jarvis_mesh.schema.types import TypeRegistry
 from jarvis_mesh.schema.wire import NewEvent
+
+_IN_PROCESS: Final = 10158
+"""JetStream's code for an id that a cluster is still storing, sent by an earlier try."""
 
 
 class Stored(NamedTuple):
@@ -53,6 +56,8 @@ class Publishing:
         )
         ack = json.loads(answers[-1].body)
         if error := ack.get("error"):
+            if error.get("err_code") == _IN_PROCESS:
+                raise DeadlineError("the log is still storing this event; try again with its id")
             raise UnavailableError(f"the log refused the event: {error.get('description')}")
         return Stored(event.id, ack["seq"])
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
+from jarvis_mesh.gateway.encoded_runs import EncodedRuns
 from jarvis_mesh.gateway.formats import Format
 from jarvis_mesh.gateway.outbox import Outbox
-from jarvis_mesh.gateway.stored_event import StoredEvent
+from jarvis_mesh.gateway.page import Run
 from jarvis_mesh.schema.clock import Clock
 from jarvis_mesh.schema.wire import Notice
 
@@ -22,12 +23,18 @@ class Sender:
     Args:
         form: What they are written as.
         outbox: Where the socket takes them from.
+        encoded_runs: Those of the gateway, shared by all clients.
         unacknowledged: Returns how many bytes the socket has accepted that the client's side
             hasn't.
     """
 
     def __init__(
-        self, form: Format, outbox: Outbox, clock: Clock, unacknowledged: Callable[[], int]
+        self,
+        form: Format,
+        outbox: Outbox,
+        encoded_runs: EncodedRuns,
+        clock: Clock,
+        unacknowledged: Callable[[], int],
     ) -> None:
         self.form = form
         self.ended = asyncio.Event()
@@ -38,6 +45,7 @@ class Sender:
         """Called once, when the connection is ended from here."""
         self.last_sent = clock.monotonic()
         self._outbox = outbox
+        self._encoded_runs = encoded_runs
         self._clock = clock
         self._unacknowledged = unacknowledged
         self._taken_bytes = 0
@@ -71,13 +79,9 @@ class Sender:
         """Send anything but an event."""
         self.send(self.form.encode(notice))
 
-    def say_events(self, events: Sequence[StoredEvent], sub: str | None = None) -> None:
+    def say_events(self, run: Run, sub: str | None = None) -> None:
         """Send events for all live subscriptions, or for one alone."""
-        if sub is None:
-            frames = [self.form.event(event) for event in events]
-        else:
-            frames = [self.form.event_for(event, sub) for event in events]
-        self.send(self.form.separator.join(frames))
+        self.send(self._encoded_runs.encode(run, self.form, sub))
 
     def send(self, message: bytes) -> None:
         """Send an encoded message."""

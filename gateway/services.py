@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass
 from typing import Final
 
+from jarvis_mesh.gateway.encoded_runs import EncodedRuns
 from jarvis_mesh.gateway.fanout import Fanout
 from jarvis_mesh.gateway.live_feed import LiveFeed
 from jarvis_mesh.gateway.log_pages import LogPages
@@ -27,6 +28,7 @@ class Services:
     reader: LogReader
     publishing: Publishing
     fanout: Fanout
+    encoded_runs: EncodedRuns
     metrics: Metrics
     clock: Clock
     heartbeat: float

@@ -14,9 +14,10 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from jarvis_mesh.gateway.catchup import Missing, Run, belongs, unreadable
+from jarvis_mesh.gateway.catchup import Missing, belongs, unreadable
 from jarvis_mesh.gateway.feed import Feed
 from jarvis_mesh.gateway.interest import Interest
+from jarvis_mesh.gateway.page import Run
 from jarvis_mesh.gateway.sender import Sender
 from jarvis_mesh.gateway.services import Services
 from jarvis_mesh.gateway.stored_event import StoredEvent

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from jarvis_mesh.gateway.access import LIMITS
-from jarvis_mesh.gateway.catchup import Missing, Run
+from jarvis_mesh.gateway.catchup import Missing
 from jarvis_mesh.gateway.conflation import Conflation
 from jarvis_mesh.gateway.feed import Feed
+from jarvis_mesh.gateway.page import Run
 from jarvis_mesh.gateway.sender import Sender
 from jarvis_mesh.gateway.services import Services
 from jarvis_mesh.gateway.shared_feed import SharedFeed, gap

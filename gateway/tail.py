@@ -45,10 +45,7 @@ class Tail:
         if len(self._open) >= self._page_events or self._open_bytes > self._max_bytes // 8:
             self._close_page()
         while self._pages and (self._events > self._max_events or self._bytes > self._max_bytes):
-            oldest = self._pages.pop(0)
-            self._events -= len(oldest.events)
-            self._bytes -= oldest.body_bytes
-            self.floor = oldest.upto_seq
+            self._drop_oldest()
 
     def page(self, after_seq: int, position: int) -> Page:
         """Return the page that goes on after *after_seq*.
@@ -65,6 +62,11 @@ class Tail:
             page = self._open_page = Page(self._open_after, position, tuple(self._open))
         return page
 
+    def drop_before(self, first_seq: int) -> None:
+        """Let go of pages that the log, which begins at *first_seq*, no longer has."""
+        while self._pages and self._pages[0].upto_seq < first_seq:
+            self._drop_oldest()
+
     def reset(self, floor: int) -> None:
         """Forget everything: copies up to *floor* may have been missed, or are of another log."""
         self._pages.clear()
@@ -72,6 +74,12 @@ class Tail:
         self._open_page = None
         self._events = self._bytes = self._open_bytes = 0
         self.floor = floor
+
+    def _drop_oldest(self) -> None:
+        oldest = self._pages.pop(0)
+        self._events -= len(oldest.events)
+        self._bytes -= oldest.body_bytes
+        self.floor = oldest.upto_seq
 
     @property
     def _open_after(self) -> int:

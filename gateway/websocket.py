@@ -58,7 +58,8 @@ async def _serve(websocket: WebSocket, gateway: Gateway, form: Json | Cbor) -> N
     transport = transport_of(websocket.scope)
     outbox = Outbox(gateway.settings.high_water_bytes, form.separator)
     unacknowledged = partial(unacknowledged_bytes, transport)
-    sender = Sender(form, outbox, gateway.services.clock, unacknowledged)
+    services = gateway.services
+    sender = Sender(form, outbox, services.encoded_runs, services.clock, unacknowledged)
     async with asyncio.TaskGroup() as tasks:
         connection = Connection(sender, ANYBODY, gateway.services, tasks)
         with gateway.serving(connection):

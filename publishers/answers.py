@@ -13,6 +13,9 @@ import msgspec
 _NO_RESPONDERS: Final = b"NATS/1.0 503"
 _SERVER_ERRORS: Final = 500
 """From here on an error is the server's state, not the event's form: it can pass."""
+_PASSING: Final = frozenset({10158, 10167})
+"""Error codes below 500 that are the server's state all the same: the cluster is still storing
+an event of this id, sent before the last retry; too many requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,7 @@ class Refused:
 
 class _Error(msgspec.Struct):
     code: int = _SERVER_ERRORS
+    err_code: int = 0
     description: str = "unknown reason"
 
 
@@ -55,5 +59,7 @@ def parse_answer(headers: bytes, body: bytes) -> Stored | Refused:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return Refused(f"an answer that isn't JetStream's: {body[:80]!r}", final=False)
     if ack.error is not None:
-        return Refused(ack.error.description, final=ack.error.code < _SERVER_ERRORS)
+        error = ack.error
+        final = error.code < _SERVER_ERRORS and error.err_code not in _PASSING
+        return Refused(error.description, final=final)
     return Stored(ack.seq)

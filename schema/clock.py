@@ -19,6 +19,9 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Return seconds since some start; it never goes back."""
 
+    def busy(self) -> float:
+        """Return the seconds of CPU that this thread has used since some start."""
+
     async def sleep(self, seconds: float) -> None:
         """Return after *seconds*; at once when not positive, but others run in between."""
 
@@ -31,6 +34,9 @@ class SystemClock:
 
     def monotonic(self) -> float:
         return time.monotonic()
+
+    def busy(self) -> float:
+        return time.thread_time()
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)  # noqa: TID251 - the one place that does

@@ -55,6 +55,8 @@ class Filter:
     tokens: tuple[str, ...]
     pattern: str = field(init=False, compare=False)
     """The NATS pattern: the seven tokens joined by dots."""
+    shape: Shape = field(init=False, compare=False, repr=False)
+    """Which places it pins. Few shapes are in use: one for ten thousand `user:` filters."""
 
     def __post_init__(self) -> None:
         if len(self.tokens) != TOKENS or not all(_is_token(token) for token in self.tokens):
@@ -63,6 +65,7 @@ class Filter:
         if len(pattern) > MAX_SUBJECT_BYTES:
             raise ValueError(f"the filter takes {len(pattern)} bytes, over {MAX_SUBJECT_BYTES}")
         object.__setattr__(self, "pattern", pattern)
+        object.__setattr__(self, "shape", tuple(token != FREE for token in self.tokens))
 
     def __str__(self) -> str:
         return self.pattern
@@ -100,11 +103,6 @@ class Filter:
                 for own, their in zip(self.tokens, other.tokens, strict=True)
             )
         )
-
-    @property
-    def shape(self) -> Shape:
-        """Which places it pins. Few shapes are in use: one for ten thousand `user:` filters."""
-        return tuple(token != FREE for token in self.tokens)
 
     def pin(self, place: Place, token: str) -> Filter:
         """Return this filter with one more token pinned to an encoded literal."""

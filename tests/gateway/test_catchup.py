@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jarvis_mesh.gateway import page as page_module
-from jarvis_mesh.gateway.catchup import RUN_EVENTS, CatchUp, Missing, Run, Step
+from jarvis_mesh.gateway.catchup import CatchUp, Missing, Step
 from jarvis_mesh.gateway.log_reader import LogState
-from jarvis_mesh.gateway.page import Page
+from jarvis_mesh.gateway.page import RUN_EVENTS, Page, Run
 from jarvis_mesh.gateway.stored_event import StoredEvent
 from jarvis_mesh.gateway.tail import Tail
 from jarvis_mesh.schema import Cursor, parse_channel

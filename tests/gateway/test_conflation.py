@@ -11,10 +11,11 @@ from typing import cast
 import pytest
 
 from jarvis_mesh.gateway import conflation as conflation_module
-from jarvis_mesh.gateway.catchup import CatchUp, Missing, Run
+from jarvis_mesh.gateway.catchup import CatchUp, Missing
 from jarvis_mesh.gateway.conflation import MAX_SUBJECTS, Conflation
 from jarvis_mesh.gateway.feed import Feed
 from jarvis_mesh.gateway.interest import Interest
+from jarvis_mesh.gateway.page import Run
 from jarvis_mesh.gateway.services import Services
 from jarvis_mesh.schema import Cursor, parse_channel
 from tests.support.clock import ManualClock

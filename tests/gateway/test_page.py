@@ -25,7 +25,7 @@ def test_what_matches_is_found_once_and_in_order(
     ]
     page = Page(0, len(events), events)
     wanted = [event.seq for event in events if any(each.matches(event.tokens) for each in filters)]
-    assert [event.seq for event in page.matching(filters)] == wanted
+    assert [event.seq for run in page.runs(tuple(filters)) for event in run] == wanted
 
 
 @pytest.mark.parametrize(

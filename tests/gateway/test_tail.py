@@ -51,3 +51,12 @@ def test_a_reset_tail_vouches_for_nothing_before_its_floor() -> None:
     tail.reset(floor=7)
     assert tail.floor == 7
     assert tail.page(7, 9).events == ()
+
+
+def test_what_the_log_let_go_is_let_go_here_too() -> None:
+    tail = Tail(page_events=2)
+    for seq in range(1, 8):
+        tail.append(stored(seq))
+    tail.drop_before(6)
+    assert tail.floor == 4
+    assert seqs_after(tail, 4, 7) == [5, 6, 7]

@@ -17,6 +17,8 @@ def test_an_acknowledgement_has_the_sequence() -> None:
         (b"NATS/1.0 503\r\n\r\n", b"", False),
         (b"", b'{"error":{"code":503,"description":"no leader"},"seq":0}', False),
         (b"", b'{"error":{"code":400,"description":"too large"},"seq":0}', True),
+        # The cluster is still storing an event of the same id, sent before the last retry.
+        (b"", b'{"error":{"code":409,"err_code":10158,"description":"in process"}}', False),
         (b"", b"nonsense", False),
         (b"", b"\xff", False),
     ],

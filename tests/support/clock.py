@@ -22,6 +22,9 @@ class ManualClock:
     def monotonic(self) -> float:
         return self._now
 
+    def busy(self) -> float:
+        return 0.0
+
     async def sleep(self, seconds: float) -> None:
         if seconds <= 0:
             await asyncio.sleep(0)  # noqa: TID251 - this is the clock

@@ -68,4 +68,7 @@ async def test_every_command_of_the_tour_works(tmp_path: Path) -> None:
     assert "hello, mesh" in watched[0]
     assert any('"status":"thinking"' in output.replace(" ", "") for output in outputs)
     assert any("agent:status" in output and "continue with" in output for output in outputs)
-    assert outputs[-1] == "ok\nready\n"
+    assert '"cursor":' in outputs[-1]
+    assert '"seq":' in outputs[-1]
+    assert "\nid: " in outputs[-1]
+    assert outputs[-1].endswith("ok\nready\n")
