@@ -65,11 +65,11 @@ class Books:
 def keep_books(world: World) -> Books:
     """Return the books of a round that has settled."""
     books = Books()
-    _check_publishers(world.load.outcomes, world.truth.logs, books)
     for log in world.truth.logs.values():
         books.stored += len(log.events)
         if log.holes:
             books.complain(f"the harness itself was too slow: it hasn't read {log.holes}")
+    _check_publishers(world.load.outcomes, world.truth.logs, books)
     _check_ids(world, books)
     for follower in world.followers:
         for name, sub in follower.subscriptions.items():

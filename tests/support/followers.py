@@ -207,15 +207,16 @@ class Follower(ABC):
 
     async def _take_all(self, receive: Receive) -> str:
         """Take messages until there are no more; return how that came."""
-        assert self.reading is not None
+        reading = self.reading
+        assert reading is not None
         try:
             while True:
                 await self._flowing.wait()
                 async with asyncio.timeout(SILENCE):
                     messages = await receive()
                 for message in messages:
-                    self.reading.take(message)
-                await self._ask_again(self.reading)
+                    reading.take(message)
+                await self._ask_again(reading)
         except websockets.ConnectionClosed as closed:
             return self._end_of(closed)
         except TimeoutError:

@@ -102,10 +102,8 @@ class HttpFollower(Follower):
 
     async def renew(self, since: Any) -> None:
         (name,) = self.subscriptions
-        if self.reading is not None:
-            self.reading = None  # what is still under way is nobody's
-            self.cut()
-            self._retire(name, since)
+        self.cut()
+        self._retire(name, since)
 
     async def _hang_up(self) -> None:
         if self._transport is not None:
