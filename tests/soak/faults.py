@@ -29,8 +29,8 @@ Fault: TypeAlias = Callable[[World, random.Random], Awaitable[None]]
 LONG_STOP = 10.0
 """Seconds of a SIGSTOP: longer than a ping of the gateways' NATS connections."""
 SHORT_STOP = 1.5
-KEPT = 400
-"""Events that retention leaves: enough that those which come meanwhile aren't lost to us."""
+KEPT = 300
+"""Events that retention leaves."""
 _CLOCK = SystemClock()
 
 
@@ -55,6 +55,12 @@ async def stall_client(world: World, chance: random.Random) -> None:
 async def move_client(world: World, chance: random.Random) -> None:
     """The client goes from one gateway to the other."""
     await chance.choice(world.followers).move()
+
+
+async def renew_subscription(world: World, chance: random.Random) -> None:
+    """A subscription ends, and another takes its name and replays some of the log."""
+    since = "start" if chance.random() < 0.1 else {"seconds": chance.randint(0, 10)}
+    await chance.choice(world.followers).renew(since)
 
 
 # Gateways
@@ -184,6 +190,7 @@ CLIENT_FAULTS: dict[str, Fault] = {
     "client half-open": half_open_client,
     "client stalled": stall_client,
     "client moves to the other gateway": move_client,
+    "client subscribes anew": renew_subscription,
 }
 GATEWAY_FAULTS: dict[str, Fault] = {
     "gateway SIGKILL": kill_gateway,
@@ -235,12 +242,17 @@ async def _log_grows(world: World, to: int) -> None:
 
 
 async def _shrink_log(world: World) -> None:
-    """Let the log expire from its front, as its limits do: the latest events stay."""
+    """Let the log expire from its front, as its limits do: the latest events stay.
+
+    Nobody publishes in that moment, or more could expire than we have read.
+    """
     server = _lone(world)
+    await world.load.pause()
     await world.truth.caught_up()
     config = (await _ask_admin(server, f"STREAM.INFO.{STREAM}", {}))["config"]
     await _ask_admin(server, f"STREAM.UPDATE.{STREAM}", config | {"max_msgs": KEPT})
     await _ask_admin(server, f"STREAM.UPDATE.{STREAM}", config | {"max_msgs": -1})
+    world.load.resume()
 
 
 async def _ask_admin(server: NatsServer, what: str, request: dict[str, Any]) -> dict[str, Any]:

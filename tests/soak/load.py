@@ -18,7 +18,7 @@ SESSIONS = tuple(f"s{number}" for number in range(8))
 AGENTS = tuple(f"a{number}" for number in range(6))
 IMPATIENT = 0.03
 """Share of events whose publisher waits a second only, so that some fail during faults."""
-LARGE = 0.02
+LARGE = 0.05
 """Share of events of some kilobytes, which fill buffers."""
 _CLOCK = SystemClock()
 
@@ -124,7 +124,7 @@ class Load:
 
 def make_content(dice: random.Random) -> tuple[str, dict[str, Any]]:
     """Return a type and a payload for it."""
-    size = dice.randrange(2_000, 8_000) if dice.random() < LARGE else dice.randrange(10, 300)
+    size = dice.randrange(2_000, 16_000) if dice.random() < LARGE else dice.randrange(10, 300)
     payload = {"agentId": dice.choice(AGENTS), "text": dice.randbytes(size // 2).hex()}
     match dice.randrange(5):
         case 0:

@@ -48,6 +48,7 @@ def table(results: Sequence[Result]) -> str:
         ("  refused, as their publishers know", books.refused),
         ("  of unknown outcome", books.unknown),
         ("events in the log", books.stored),
+        ("  not in the order of publication", books.reordered),
         ("wanted by subscriptions", books.wanted),
         ("delivered", books.delivered),
         ("named by a gap instead", books.named),

@@ -27,6 +27,9 @@ RATE = 400.0
 """Events published a second."""
 CALM = (0.5, 2.5)
 """Seconds between slow faults."""
+SHORT_CALM = (0.1, 0.5)
+SHORT_CLUSTER = ("stream leader SIGKILL",)
+"""A failover takes 4 to 9 s: the suite has time for one."""
 QUICK = (0.15, 0.6)
 """Seconds between faults of clients, which go on all the time."""
 _CLOCK = SystemClock()
@@ -71,7 +74,7 @@ def plan_round(seed: int, number: int, *, short: bool = False) -> Plan:
     """Return the plan of a run's round: lone NATS and cluster by turns."""
     name, clustered = f"{seed}, round {number}", number % 2 == 1
     own = CLUSTER_FAULTS if clustered else LONE_FAULTS
-    kinds = [*own, *GATEWAY_FAULTS]
+    kinds = list(SHORT_CLUSTER) if short and clustered else [*own, *GATEWAY_FAULTS]
     random.Random(name).shuffle(kinds)
     return Plan(name, clustered, tuple(kinds), short)
 
@@ -107,15 +110,16 @@ async def run_round(plan: Plan, folder: Path) -> Result:
 async def _break_things(made: World, plan: Plan, injected: Counter[str]) -> list[str]:
     """Inject the slow faults, one after the other; return what didn't get well again."""
     chance, failures = plan.dice("calm"), []
+    calm = SHORT_CALM if plan.short else CALM
     for number, kind in enumerate(plan.faults):
-        await _CLOCK.sleep(chance.uniform(*CALM))
+        await _CLOCK.sleep(chance.uniform(*calm))
         injected[kind] += 1
         try:
             await FAULTS[kind](made, plan.dice(number))
             await made.ready()
         except (AssertionError, OSError, TimeoutError, nats.errors.Error, MeshError) as error:
             failures.append(f"{kind}, fault {number}: {error!r}")
-    await _CLOCK.sleep(chance.uniform(*CALM))
+    await _CLOCK.sleep(chance.uniform(*calm))
     return failures
 
 

@@ -112,17 +112,17 @@ async def world(
             short,
         )
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(recorder.run())
             running = [
                 tasks.create_task(work)
-                for work in (
-                    recorder.run(),
-                    made.load.run(),
-                    *(follower.run() for follower in made.followers),
-                )
+                for work in (made.load.run(), *(follower.run() for follower in made.followers))
             ]
-            yield made
-            for task in running:
-                task.cancel()
+            try:
+                yield made
+            finally:
+                recorder.stop()
+                for task in running:
+                    task.cancel()
 
 
 def _settings(nats: NatsServer | Cluster) -> dict[str, str]:

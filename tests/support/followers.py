@@ -11,7 +11,7 @@ import random
 import socket
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -69,13 +69,15 @@ class Follower(ABC):
     def __init__(
         self,
         name: str,
-        subscriptions: Mapping[str, Subscription],
+        subscriptions: dict[str, Subscription],
         gateways: Sequence[str],
         journal: Journal,
         chance: random.Random,
     ) -> None:
         self.name = name
         self.subscriptions = subscriptions
+        self.retired: list[Subscription] = []
+        """Subscriptions that were closed, with all that they had until then."""
         self.journal = journal
         self.connections = 0
         self.reading: Reading | None = None
@@ -123,6 +125,10 @@ class Follower(ABC):
         here = self._gateways.index(self._url)
         self._bound_for = self._gateways[(here + 1) % len(self._gateways)]
         await self._hang_up()
+
+    @abstractmethod
+    async def renew(self, since: Any) -> None:
+        """Close one of its subscriptions, and open it again as a new one that starts at *since*."""
 
     def hold(self) -> None:
         """Be cut, and stay away until `release`."""
@@ -201,17 +207,16 @@ class Follower(ABC):
 
     async def _take_all(self, receive: Receive) -> str:
         """Take messages until there are no more; return how that came."""
-        assert self.reading is not None
+        reading = self.reading
+        assert reading is not None
         try:
             while True:
                 await self._flowing.wait()
                 async with asyncio.timeout(SILENCE):
                     messages = await receive()
                 for message in messages:
-                    self.reading.take(message)
-                if self.reading.refused:
-                    await _CLOCK.sleep(RETRY_AFTER)
-                    await self._reopen(self.reading)
+                    reading.take(message)
+                await self._ask_again(reading)
         except websockets.ConnectionClosed as closed:
             return self._end_of(closed)
         except TimeoutError:
@@ -253,9 +258,19 @@ class Follower(ABC):
     async def _hang_up(self) -> None:
         """Close the connection as a well-bred client does."""
 
-    async def _reopen(self, reading: Reading) -> None:
-        """Ask again for what was refused for the moment."""
-        raise EOFError  # there is no way but another connection
+    def _retire(self, name: str, since: Any) -> None:
+        """Let a subscription be over, and a new one of its channels begin at *since*."""
+        self.retired.append(self.subscriptions[name])
+        self.subscriptions[name] = Subscription(self.subscriptions[name].channels, since)
+
+    async def _ask_again(self, reading: Reading) -> None:
+        """Subscribe to what isn't open, and could be.
+
+        Raises:
+            EOFError: there is no way but another connection.
+        """
+        if reading.refused:
+            raise EOFError
 
 
 class WebSocketFollower(Follower):
@@ -267,6 +282,7 @@ class WebSocketFollower(Follower):
         super().__init__(*args, **options)
         self._subprotocol = subprotocol
         self._client: PlainClient | None = None
+        self._renewed_since: dict[str, Any] = {}
 
     async def _connect(self, url: str, stack: AsyncExitStack) -> Receive:
         client = await stack.enter_async_context(
@@ -288,12 +304,26 @@ class WebSocketFollower(Follower):
         since = {} if sub.since is None else {"since": sub.since}
         await client.send("subscribe", id=name, sub=name, channels=list(sub.channels), **since)
 
-    async def _reopen(self, reading: Reading) -> None:
-        refused, client = tuple(reading.refused), self._client
+    async def renew(self, since: Any) -> None:
+        name = self._chance.choice(list(self.subscriptions))
+        if self.reading is None or not self.reading.is_open(name):
+            return
+        self._renewed_since[name] = since
+        assert self._client is not None
+        with suppress(websockets.ConnectionClosed):  # then the subscription goes on instead
+            await self._client.send("unsubscribe", sub=name)
+
+    async def _ask_again(self, reading: Reading) -> None:
+        assert self._client is not None
+        if reading.refused:
+            await _CLOCK.sleep(RETRY_AFTER)
+        again = [*reading.refused, *reading.unsubscribed]
+        for name in reading.unsubscribed:
+            self._retire(name, self._renewed_since[name])
         reading.refused.clear()
-        for name in refused:
-            assert client is not None
-            await self._subscribe(client, name)
+        reading.unsubscribed.clear()
+        for name in again:
+            await self._subscribe(self._client, name)
 
     async def _hang_up(self) -> None:
         if self._client is not None and self._transport is not None:

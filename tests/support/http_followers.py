@@ -93,11 +93,17 @@ class HttpFollower(Follower):
         """Return target and headers that resume the subscription."""
         (sub,) = self.subscriptions.values()
         query = [("channel", channel) for channel in sub.channels]
-        query += [] if sub.since is None else [("since", sub.since)]
+        since = sub.since["seconds"] if isinstance(sub.since, dict) else sub.since
+        query += [] if since is None else [("since", since)]
         return f"/v1/events?{urlencode(query)}", {}
 
     def _messages(self, block: str) -> list[Message]:
         raise NotImplementedError
+
+    async def renew(self, since: Any) -> None:
+        (name,) = self.subscriptions
+        self.cut()
+        self._retire(name, since)
 
     async def _hang_up(self) -> None:
         if self._transport is not None:

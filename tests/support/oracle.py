@@ -154,6 +154,8 @@ class Reading:
         self.closing: Message | None = None
         self.refused: dict[str, Message] = {}
         """Subscriptions that ended with a retryable error, to be opened again."""
+        self.unsubscribed: list[str] = []
+        """Subscriptions that the gateway has closed, as it was asked to."""
         self.lagged = 0
         self._ids = ids
         self._subscriptions = subscriptions
@@ -173,6 +175,10 @@ class Reading:
             and all(each.is_live for each in self._open.values())
             and not self.is_lagging
         )
+
+    def is_open(self, name: str) -> bool:
+        """Say whether the gateway has opened a subscription."""
+        return name in self._open
 
     def take(self, message: Message) -> None:
         """Judge the next message, and move cursors as it says."""
@@ -197,6 +203,9 @@ class Reading:
                 self.closing = message
             case "error":
                 self._take_error(message, name)
+            case "unsubscribed" if name in self._open:
+                del self._open[name]
+                self.unsubscribed.append(name)
             case "subscribed" if name in self._subscriptions:
                 self._take_subscribed(name, message)
             case "event" | "gap" | "live" if name in self._open:

@@ -68,6 +68,7 @@ class Truth:
         self.logs: dict[str, Log] = {}
         self.epoch = ""
         self._connection = connection
+        self._is_over = False
 
     @property
     def log(self) -> Log:
@@ -75,12 +76,16 @@ class Truth:
         return self.logs[self.epoch]
 
     async def run(self) -> None:
-        """Follow until cancelled."""
-        while True:
+        """Follow until `stop`: nats-py now and then swallows a cancellation."""
+        while not self._is_over:
             # A part of the mesh is away now and then: that's what it is there for.
             with suppress(*_UNAVAILABLE):
                 await self.read_on()
             await _CLOCK.sleep(_EVERY)
+
+    def stop(self) -> None:
+        """Let `run` end soon."""
+        self._is_over = True
 
     async def read_on(self) -> int:
         """Read what is new; return the sequence that the leader said was the last.
