@@ -26,6 +26,9 @@ async def set_up_log(admin_url: str, settings: LogSettings) -> None:
 
     The connection is closed again at once. Safe when several do so at the same time.
 
+    Args:
+        admin_url: One or several URLs separated by commas.
+
     Raises:
         UnavailableError: NATS can't be reached, or doesn't answer.
         SetupError: the server refuses; the message says why.
@@ -38,7 +41,7 @@ async def set_up_log(admin_url: str, settings: LogSettings) -> None:
 
     try:
         await admin.connect(
-            admin_url,
+            admin_url.split(","),
             name="mesh-log-setup",
             # nats-py retries even a first connect: 1 is the least it can be told.
             max_reconnect_attempts=1,

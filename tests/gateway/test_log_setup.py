@@ -57,6 +57,13 @@ async def test_a_refused_user_is_said_without_the_password(start_nats: StartNats
     assert "hush" not in refusal.value.message
 
 
+async def test_of_several_urls_one_that_answers_is_enough(start_nats: StartNats) -> None:
+    server = await start_nats(None)
+    dead = "nats://admin:x@127.0.0.1:9"
+    await set_up_log(f"{dead},{server.url('admin')}", LogSettings())
+    assert (await stream_info(server))["config"]["name"] == "EVENTS"
+
+
 async def test_nats_away_is_said() -> None:
     with pytest.raises(UnavailableError, match="Connect call failed"):
         await set_up_log("nats://127.0.0.1:9", LogSettings())
