@@ -32,6 +32,10 @@ class Answer(NamedTuple):
 IsLast: TypeAlias = Callable[[Answer], bool]
 
 
+class ConnectionBrokeError(UnavailableError):
+    """The question was sent and its answer is lost: what it asks for may have been done."""
+
+
 class _Question:
     def __init__(self, is_last: IsLast) -> None:
         self.is_last = is_last
@@ -66,7 +70,8 @@ class Inbox:
         """Publish *body* to *subject* and return its answers, the last one included.
 
         Raises:
-            UnavailableError: not connected, the connection broke, or nobody serves *subject*.
+            UnavailableError: not connected, or nobody serves *subject*: nothing was done.
+            ConnectionBrokeError: the connection broke after it was asked.
             DeadlineError: not answered whole *within* seconds.
         """
         if not self._nats.is_connected:
@@ -90,7 +95,7 @@ class Inbox:
         """Fail what is asked now: the connection broke and no answer will come."""
         for question in self._open.values():
             if not question.done.done():
-                question.done.set_exception(UnavailableError("the connection to NATS broke"))
+                question.done.set_exception(ConnectionBrokeError("the connection to NATS broke"))
 
     def _receive(self, subject: bytes, headers: bytes, body: bytes) -> None:
         question = self._open.get(bytes(subject))

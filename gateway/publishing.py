@@ -6,22 +6,24 @@ Source: docs/protocol.md, "WebSocket protocol".
 from __future__ import annotations
 
 import json
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from jarvis_mesh.config.nats_conf import CLIENT_SOURCE
 from jarvis_mesh.gateway.access import Grants
-from jarvis_mesh.gateway.inbox import Inbox
+from jarvis_mesh.gateway.inbox import Answer, ConnectionBrokeError, Inbox
 from jarvis_mesh.schema.clock import Clock
 from jarvis_mesh.schema.codec import encode_body
-from jarvis_mesh.schema.errors import DeadlineError, UnavailableError
+from jarvis_mesh.schema.errors import MeshError, OutcomeUnknownError, UnavailableError
 from jarvis_mesh.schema.event import Event, check_event, new_id
 from jarvis_mesh.schema.types import TypeRegistry
 from jarvis_mesh.schema.wire import NewEvent
 
+_SERVER_ERRORS: Final = 500
+"""From here on an error of JetStream is the server's state, not the event's form."""
 _IN_PROCESS: Final = 10158
-"""JetStream's code for an id that a cluster is still storing, sent by an earlier try."""
+"""An earlier try of the same id is being stored."""
 
 
 class Stored(NamedTuple):
@@ -47,19 +49,23 @@ class Publishing:
 
         Raises:
             EventError, TooLargeError: it isn't an event that the log takes.
-            UnavailableError, DeadlineError: the log didn't confirm it; publish it again with
-                the same id.
+            UnavailableError: the log didn't take it.
+            DeadlineError: it was sent and not confirmed; publish it again with the same id.
         """
         event = self._complete(new, grants)
-        answers = await self._inbox.ask(
-            event.subject, encode_body(event), headers={"Nats-Msg-Id": event.id}
-        )
-        ack = json.loads(answers[-1].body)
+        ack = json.loads((await self._ask(event)).body)
         if error := ack.get("error"):
-            if error.get("err_code") == _IN_PROCESS:
-                raise DeadlineError("the log is still storing this event; try again with its id")
-            raise UnavailableError(f"the log refused the event: {error.get('description')}")
+            raise _refusal(error)
         return Stored(event.id, ack["seq"])
+
+    async def _ask(self, event: Event) -> Answer:
+        body, headers = encode_body(event), {"Nats-Msg-Id": event.id}
+        try:
+            return (await self._inbox.ask(event.subject, body, headers=headers))[-1]
+        except ConnectionBrokeError as error:
+            raise OutcomeUnknownError(
+                f"{error.message} before the log answered; publish it again with the same id"
+            ) from None
 
     def _complete(self, new: NewEvent, grants: Grants) -> Event:
         now = self._clock.time_ms()
@@ -78,3 +84,13 @@ class Publishing:
         )
         check_event(event)
         return event
+
+
+def _refusal(error: dict[str, Any]) -> MeshError:
+    reason = error.get("description")
+    if error.get("code", _SERVER_ERRORS) >= _SERVER_ERRORS or error.get("err_code") == _IN_PROCESS:
+        # A node of a cluster that fails while it stores has told the others already.
+        return OutcomeUnknownError(
+            f"the log didn't confirm the event ({reason}); publish it again with the same id"
+        )
+    return UnavailableError(f"the log refused the event: {reason}")

@@ -14,8 +14,8 @@ _NO_RESPONDERS: Final = b"NATS/1.0 503"
 _SERVER_ERRORS: Final = 500
 """From here on an error is the server's state, not the event's form: it can pass."""
 _PASSING: Final = frozenset({10158, 10167})
-"""Error codes below 500 that are the server's state all the same: the cluster is still storing
-an event of this id, sent before the last retry; too many requests."""
+"""Error codes of what passes although it is below 500: an earlier try of the same id is being
+stored by a cluster; too many requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,13 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The log hasn't taken it."""
+    """The log hasn't confirmed it."""
 
     reason: str
     final: bool
     """Trying again changes nothing."""
+    undecided: bool = False
+    """It may be in the log all the same: a cluster had begun to store it."""
 
 
 class _Error(msgspec.Struct):
@@ -57,9 +59,10 @@ def parse_answer(headers: bytes, body: bytes) -> Stored | Refused:
     try:
         ack = _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return Refused(f"an answer that isn't JetStream's: {body[:80]!r}", final=False)
+        reason = f"an answer that isn't JetStream's: {body[:80]!r}"
+        return Refused(reason, final=False, undecided=True)
     if ack.error is not None:
-        error = ack.error
-        final = error.code < _SERVER_ERRORS and error.err_code not in _PASSING
-        return Refused(error.description, final=final)
+        final = ack.error.code < _SERVER_ERRORS and ack.error.err_code not in _PASSING
+        # A node that fails while it stores has told the others already.
+        return Refused(ack.error.description, final=final, undecided=not final)
     return Stored(ack.seq)

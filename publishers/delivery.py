@@ -133,7 +133,9 @@ class Delivery:
     def _take_answer(self, token: str, headers: bytes, body: bytes) -> None:
         answer = parse_answer(headers, body)
         if isinstance(answer, Refused):
-            pending = self.window.refuse(token, answer.reason, self._clock.monotonic())
+            pending = self.window.refuse(
+                token, answer.reason, self._clock.monotonic(), undecided=answer.undecided
+            )
             if pending is not None and answer.final:
                 self._fail(pending, BadRequestError(f"the log refuses: {answer.reason}"))
         elif pending := self.window.settle(token):

@@ -52,7 +52,7 @@ class Pending:
     token: str = ""
     sent_at: float | None = None
     unanswered: int = 0
-    """Tries that got no answer: while there are any, it may be in the log."""
+    """Tries whose outcome isn't known: while there are any, it may be in the log."""
     refusal: str = ""
     """What the log said last when it wouldn't take it."""
 
@@ -119,13 +119,20 @@ class Window:
             self.remove(pending)
         return pending
 
-    def refuse(self, token: str, reason: str, now: float) -> Pending | None:
-        """Note that the log wouldn't take an event, and try again after a pause."""
+    def refuse(
+        self, token: str, reason: str, now: float, *, undecided: bool = False
+    ) -> Pending | None:
+        """Note that the log wouldn't take an event, and try again after a pause.
+
+        Args:
+            undecided: It may be in the log all the same, as if there had been no answer.
+        """
         pending = self._unacked.get(token)
         if pending is None:
             return None
         pending.refusal = reason
-        pending.unanswered = max(0, pending.unanswered - 1)
+        if not undecided:
+            pending.unanswered = max(0, pending.unanswered - 1)
         if not self._probing or pending is self._oldest():
             self.rewind(now, pause=RETRY_PAUSE)
         return pending

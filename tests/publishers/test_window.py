@@ -90,6 +90,16 @@ async def test_a_refusal_pauses_and_tries_the_oldest_alone() -> None:
     assert [item.unanswered for item in items] == [1, 0]
 
 
+async def test_a_refusal_that_decides_nothing_counts_as_no_answer() -> None:
+    window = Window()
+    (item,) = offer(window, "a")
+    sent(window)
+    window.refuse(item.token, "in process", 1.0, undecided=True)
+    assert sent(window, 1.0 + RETRY_PAUSE) == ["a"]
+    window.refuse(item.token, "no stream", 2.0)
+    assert item.unanswered == 1
+
+
 async def test_a_missing_answer_is_tried_again() -> None:
     window = Window()
     offer(window, "a", "b")
