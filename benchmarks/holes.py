@@ -29,7 +29,7 @@ async def main() -> None:
         print(f"{'filters':>8} {'hole':>6} {'complete after':>15} {'gateway CPU':>12}")
         for each in (1, 100):
             async with (
-                gateway_process(nats, MESH_NATS_URL=proxy.url("gateway")) as gateway,
+                gateway_process(proxy.url("gateway")) as gateway,
                 publisher(nats.url("admin")) as publishing,
             ):
                 readers = await _connect_all(gateway.url, each)

@@ -17,6 +17,7 @@ from jarvis_mesh.gateway.endpoint import Endpoint
 from jarvis_mesh.gateway.feed import Feed
 from jarvis_mesh.gateway.formats import Format
 from jarvis_mesh.gateway.gateway import Gateway
+from jarvis_mesh.gateway.lifetime import live_out
 from jarvis_mesh.gateway.outbox import Outbox
 from jarvis_mesh.gateway.sender import Sender
 from jarvis_mesh.gateway.services import Services
@@ -72,19 +73,15 @@ class EventStream(Response):
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         async with asyncio.TaskGroup() as tasks:
             with self._gateway.serving(client):
-                gone = tasks.create_task(_until_gone(receive))
-                writer = tasks.create_task(_write(send, outbox))
-                live = tasks.create_task(client.run())
-                ended = tasks.create_task(sender.ended.wait())
-                try:
-                    await asyncio.wait({gone, writer, ended}, return_when=asyncio.FIRST_COMPLETED)
-                    if ended.done():
-                        await asyncio.wait({writer}, timeout=FAREWELL)
-                finally:
-                    if transport is not None and not writer.done():
-                        transport.abort()
-                    for task in (gone, writer, live, ended):
-                        task.cancel()
+                await live_out(
+                    tasks,
+                    sender,
+                    transport,
+                    listening=_until_gone(receive),
+                    writing=_write(send, outbox),
+                    feeding=client.run(),
+                    farewell=FAREWELL,
+                )
 
 
 class StreamClient(Endpoint):

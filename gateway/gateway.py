@@ -78,7 +78,7 @@ class Gateway:
         here = LogReader(self._live_inbox)
         self._pages = LogPages(reader, self._clock, self._observe, self.metrics)
         name = f"{socket.gethostname()[:32]}-{settings.port}"
-        live = LiveFeed(self._live_nats, here, self._pages, name, self, self.metrics)
+        live = LiveFeed(self._live_nats, here, self._pages, name, self, self.metrics, self._clock)
         types = TypeRegistry(settings.families, allow_unregistered=True)
         self._ticker = Ticker(live, reader, self._clock)
         self.services = Services(
@@ -115,7 +115,7 @@ class Gateway:
             await self._make_log()
             await self._connect()
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self.services.live.barrier.run())
+                tasks.create_task(self.services.live.run())
                 tasks.create_task(self._pages.run())
                 tasks.create_task(self._ticker.run())
                 tasks.create_task(self._repair_holes())

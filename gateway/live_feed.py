@@ -34,15 +34,16 @@ import structlog
 from jarvis_mesh.config.log import STREAM
 from jarvis_mesh.config.nats_conf import CLIENT_SOURCE
 from jarvis_mesh.gateway.interest import Interest, Interests
+from jarvis_mesh.gateway.lane import Lane
 from jarvis_mesh.gateway.log_pages import LogPages
 from jarvis_mesh.gateway.log_reader import LogReader, LogState
 from jarvis_mesh.gateway.metrics import Metrics
 from jarvis_mesh.gateway.nats_connection import NatsConnection
 from jarvis_mesh.gateway.page import Page
 from jarvis_mesh.gateway.position import Position
-from jarvis_mesh.gateway.rounds import Rounds
 from jarvis_mesh.gateway.stored_event import Place, StoredEvent, place_in_log
 from jarvis_mesh.gateway.tail import Tail
+from jarvis_mesh.schema.clock import Clock
 from jarvis_mesh.schema.errors import DeadlineError, UnavailableError
 from jarvis_mesh.schema.filters import ANY, Filter
 from jarvis_mesh.schema.subjects import LIVE_PREFIX, TICK_FAMILY, encode_token
@@ -91,15 +92,14 @@ class LiveFeed:
         name: str,
         listener: Listener,
         metrics: Metrics,
+        clock: Clock,
     ) -> None:
         self.epoch = ""
         """Identity of the log; empty until it is known."""
         self.last_tick_seq = 0
         self.held = asyncio.Event()
         """Set while copies are kept back: `repair` is to be called."""
-        self.barrier: Final = Rounds(self._pass_barrier)
-        """Return the log's state, once interests made before are in force and the position
-        has reached that state. Raises UnavailableError or DeadlineError."""
+        self._barriers: Lane[LogState] = Lane(clock)
         self._nats = nats
         self._here = here
         self._pages = pages
@@ -167,6 +167,19 @@ class LiveFeed:
             await self._position.reached(seq, within=TICK_WITHIN)
         except TimeoutError:
             raise DeadlineError("the live feed doesn't follow the log; try again soon") from None
+
+    async def run(self) -> None:
+        """Pass barriers, until cancelled."""
+        await self._barriers.run()
+
+    async def barrier(self) -> LogState:
+        """Return the log's state, once interests made before are in force and the position has
+        reached that state. All who ask meanwhile share the next one.
+
+        Raises:
+            UnavailableError, DeadlineError: NATS is away, or the stream has no leader.
+        """
+        return await self._barriers.do("barrier", self._pass_barrier)
 
     async def tick(self) -> None:
         """Publish a tick.

@@ -38,6 +38,10 @@ MAX_LAST_SUBJECTS: Final = 1024
 STATE_WITHIN: Final = 2.0
 """Seconds for the stream's leader to answer; without a leader nobody does."""
 
+LEASE: Final = 3.0
+"""Seconds since it heard of most other servers within which a leader is believed. Another one is
+elected after 4 s of silence at the earliest (nats-server server/raft.go, minElectionTimeout)."""
+
 _DIRECT_GET: Final = f"$JS.API.DIRECT.GET.{STREAM}"
 _STREAM_INFO: Final = f"$JS.API.STREAM.INFO.{STREAM}"
 _NUM_PENDING: Final = b"\r\nNats-Num-Pending: "
@@ -76,7 +80,7 @@ class LogReader:
         """Return the log's state, from the stream's leader.
 
         Raises:
-            UnavailableError: no connection, or no stream.
+            UnavailableError: no connection, no stream, or a leader that may have been replaced.
             DeadlineError: no answer, as while there is no leader.
         """
         answers = await self._inbox.ask(_STREAM_INFO, b"", within=STATE_WITHIN)
@@ -86,6 +90,7 @@ class LogReader:
                 f"the log isn't there ({error.get('description')}); start the gateway once with "
                 "MESH_NATS_ADMIN_URL to make it"
             )
+        _check_leader(answer.get("cluster") or {})
         return _parse_state(answer)
 
     async def page(self, start_seq: int, count: int = PAGE_EVENTS) -> Batch:
@@ -162,6 +167,18 @@ def _stored_event(answer: Answer) -> StoredEvent:
 def _pending(end: Answer) -> int:
     _, found, rest = end.headers.partition(_NUM_PENDING)
     return int(rest.partition(b"\r\n")[0]) if found else 0
+
+
+def _check_leader(cluster: dict[str, Any]) -> None:
+    """Believe a leader only while it's in touch with most servers that keep the log.
+
+    One that was frozen for some seconds, or cut off, answers as before until it learns that there
+    is another one by now, whose events it doesn't know.
+    """
+    others = cluster.get("replicas") or []
+    in_touch = sum(each.get("active", 0) < LEASE * 1e9 for each in others)
+    if 2 * (1 + in_touch) <= 1 + len(others):
+        raise UnavailableError("the log's leader is out of touch with the other servers")
 
 
 def _parse_state(answer: dict[str, Any]) -> LogState:

@@ -17,6 +17,7 @@ from jarvis_mesh.schema.errors import SetupError, UnavailableError
 _TIMEOUT: Final = 10.0
 _NAME_IN_USE: Final = 10058
 _NOT_FOUND: Final = 10059
+_NO_CLUSTER_LEADER: Final = 10008
 
 log = structlog.get_logger(__name__)
 
@@ -26,8 +27,11 @@ async def set_up_log(admin_url: str, settings: LogSettings) -> None:
 
     The connection is closed again at once. Safe when several do so at the same time.
 
+    Args:
+        admin_url: One or several URLs separated by commas.
+
     Raises:
-        UnavailableError: NATS can't be reached, or doesn't answer.
+        UnavailableError: NATS can't be reached, doesn't answer, or elects a leader just now.
         SetupError: the server refuses; the message says why.
     """
     admin = Client()
@@ -38,7 +42,7 @@ async def set_up_log(admin_url: str, settings: LogSettings) -> None:
 
     try:
         await admin.connect(
-            admin_url,
+            admin_url.split(","),
             name="mesh-log-setup",
             # nats-py retries even a first connect: 1 is the least it can be told.
             max_reconnect_attempts=1,
@@ -76,7 +80,10 @@ async def _call(admin: Client, verb: str, request: dict[str, Any]) -> dict[str, 
 
 def _raise_for_error(answer: dict[str, Any]) -> None:
     if error := answer.get("error"):
-        raise SetupError(f"the log {STREAM} can't be made: {error.get('description', error)}")
+        refusal = f"the log {STREAM} can't be made: {error.get('description', error)}"
+        if error.get("err_code") == _NO_CLUSTER_LEADER:
+            raise UnavailableError(refusal)  # as while a cluster starts: it passes
+        raise SetupError(refusal)
 
 
 def _reason(error: Exception, told: list[Exception]) -> str:

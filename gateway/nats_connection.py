@@ -14,6 +14,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
+from urllib.parse import urlsplit
 
 import structlog
 from nats.aio.client import Client
@@ -58,7 +59,8 @@ class NatsConnection(Client):
     ) -> None:
         """Connect as the user in *url*, and return once connected; it may take for ever.
 
-        From then on it reconnects by itself until closed.
+        From then on it reconnects by itself until closed, also to nodes of a cluster that
+        *url* doesn't name. Where it names several, the first one's user counts.
 
         Raises:
             SetupError: the server is too old.
@@ -68,6 +70,7 @@ class NatsConnection(Client):
             self._reported.clear()
             await on_reconnected()
 
+        user, password = _credentials(url)
         await self.connect(
             url.split(","),
             name=name,
@@ -79,6 +82,8 @@ class NatsConnection(Client):
             reconnected_cb=reconnected,
             error_cb=self._report,
             tls=tls,
+            user=user,
+            password=password,
         )
         self._reported.clear()
         version = self.connected_server_version
@@ -148,6 +153,16 @@ class NatsConnection(Client):
         if text not in self._reported:
             self._reported.add(text)
             log.warning("NATS", error=text)
+
+
+def _credentials(url: str) -> tuple[str | None, str | None]:
+    """Return user and password of the first of the URLs.
+
+    From a URL nats-py (2.15) takes them for that server alone: another node of the cluster, of
+    which it learns from the server, would be asked without them, and refuse.
+    """
+    first = urlsplit(url.split(",")[0])
+    return first.username, first.password
 
 
 def describe(error: Exception, setting: str) -> str:

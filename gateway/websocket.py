@@ -17,6 +17,7 @@ from jarvis_mesh.gateway.access import ANYBODY
 from jarvis_mesh.gateway.connection import Connection
 from jarvis_mesh.gateway.formats import JSON, SOCKET_FORMATS, Cbor, Json
 from jarvis_mesh.gateway.gateway import Gateway
+from jarvis_mesh.gateway.lifetime import live_out
 from jarvis_mesh.gateway.outbox import Outbox
 from jarvis_mesh.gateway.sender import Sender
 from jarvis_mesh.gateway.sockets import transport_of, unacknowledged_bytes
@@ -64,19 +65,17 @@ async def _serve(websocket: WebSocket, gateway: Gateway, form: Json | Cbor) -> N
         connection = Connection(sender, ANYBODY, gateway.services, tasks)
         with gateway.serving(connection):
             connection.welcome()
-            reader = tasks.create_task(_read(websocket, connection, sender))
-            writer = tasks.create_task(_write(websocket, sender, outbox, is_text=form.is_text))
-            live = tasks.create_task(connection.run())
-            ended = tasks.create_task(sender.ended.wait())
             try:
-                await asyncio.wait({reader, writer, ended}, return_when=asyncio.FIRST_COMPLETED)
-                if ended.done():
-                    await asyncio.wait({writer}, timeout=FAREWELL)
+                await live_out(
+                    tasks,
+                    sender,
+                    transport,
+                    listening=_read(websocket, connection, sender),
+                    writing=_write(websocket, sender, outbox, is_text=form.is_text),
+                    feeding=connection.run(),
+                    farewell=FAREWELL,
+                )
             finally:
-                if transport is not None and not writer.done():
-                    transport.abort()  # closing it would wait for a client that takes nothing
-                for task in (reader, writer, live, ended):
-                    task.cancel()
                 await connection.close()
 
 

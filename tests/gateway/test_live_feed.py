@@ -17,7 +17,7 @@ from jarvis_mesh.gateway.metrics import Metrics
 from jarvis_mesh.gateway.nats_connection import NatsConnection
 from jarvis_mesh.gateway.page import Page
 from jarvis_mesh.gateway.stored_event import StoredEvent
-from jarvis_mesh.schema import encode_body, parse_channel
+from jarvis_mesh.schema import SystemClock, encode_body, parse_channel
 from jarvis_mesh.schema.errors import UnavailableError
 from tests.support.publishing import make_event
 from tests.support.stored import stored
@@ -103,6 +103,7 @@ class Stage:
             "test",
             self.clients,
             self.metrics,
+            SystemClock(),
         )
         self.sink = Sink()
 
@@ -291,7 +292,7 @@ async def test_a_barrier_on_a_log_that_stands_still_writes_no_tick(stage: Stage)
     stage.store(1)
     stage.copy(1)
     async with asyncio.TaskGroup() as tasks:
-        rounds = tasks.create_task(stage.feed.barrier.run())
+        rounds = tasks.create_task(stage.feed.run())
         await stage.feed.barrier()
         rounds.cancel()
     assert stage.nats.published == []
@@ -301,7 +302,7 @@ async def test_a_barrier_waits_for_its_tick_when_the_log_is_ahead(filtered: Stag
     stage = filtered
     stage.store(7)
     async with asyncio.TaskGroup() as tasks:
-        rounds = tasks.create_task(stage.feed.barrier.run())
+        rounds = tasks.create_task(stage.feed.run())
         passing = tasks.create_task(stage.feed.barrier())
         await asyncio.wait({passing}, timeout=0.01)
         assert not passing.done()

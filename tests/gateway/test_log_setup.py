@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import nats
 import pytest
+from nats.aio.msg import Msg
 
-from jarvis_mesh.cli.embedded import NatsServer
+from jarvis_mesh.cli.embedded import NatsServer, find_binary
 from jarvis_mesh.config.log import LogSettings
+from jarvis_mesh.config.nats_conf import USERS
 from jarvis_mesh.gateway.log_setup import set_up_log
 from jarvis_mesh.schema.errors import SetupError, UnavailableError
 from tests.conftest import StartNats
@@ -55,6 +58,35 @@ async def test_a_refused_user_is_said_without_the_password(start_nats: StartNats
     with pytest.raises(UnavailableError, match="MESH_NATS_ADMIN_URL") as refusal:
         await set_up_log(url, LogSettings())
     assert "hush" not in refusal.value.message
+
+
+async def test_of_several_urls_one_that_answers_is_enough(start_nats: StartNats) -> None:
+    server = await start_nats(None)
+    dead = "nats://admin:x@127.0.0.1:9"
+    await set_up_log(f"{dead},{server.url('admin')}", LogSettings())
+    assert (await stream_info(server))["config"]["name"] == "EVENTS"
+
+
+async def test_a_cluster_without_a_leader_is_waited_for(tmp_path: Path) -> None:
+    """It takes 15 s to bring a real one there: here somebody else says what it says."""
+    conf = tmp_path / "nats.conf"
+    conf.write_text("# no JetStream, no users")
+    server = NatsServer(find_binary(), conf, tmp_path / "store", dict.fromkeys(USERS, "x"))
+    await server.start()
+    try:
+        leaderless = await nats.connect(server.url("admin"))
+        error = {"code": 503, "err_code": 10008, "description": "temporarily unavailable"}
+
+        async def answer(request: Msg) -> None:
+            await request.respond(json.dumps({"error": error}).encode())
+
+        await leaderless.subscribe("$JS.API.STREAM.>", cb=answer)
+        await leaderless.flush()
+        with pytest.raises(UnavailableError, match="temporarily unavailable"):
+            await set_up_log(server.url("admin"), LogSettings())
+        await leaderless.close()
+    finally:
+        await server.stop()
 
 
 async def test_nats_away_is_said() -> None:

@@ -41,6 +41,12 @@ class GatewayProcess:
         self._process: Process | None = None
 
     @property
+    def pid(self) -> int:
+        """Process id of what runs."""
+        assert self._process is not None, "not started"
+        return self._process.pid
+
+    @property
     def has_ended(self) -> bool:
         """Whether it was started and doesn't run any more."""
         return self._process is not None and self._process.returncode is not None
