@@ -69,7 +69,6 @@ def keep_books(world: World) -> Books:
         books.stored += len(log.events)
         if log.holes:
             books.complain(f"the harness itself was too slow: it hasn't read {log.holes}")
-    _check_publishers(world.load.outcomes, world.truth.logs, books)
     _check_ids(world, books)
     for follower in world.followers:
         for name, sub in follower.subscriptions.items():
@@ -80,6 +79,7 @@ def keep_books(world: World) -> Books:
         for sub in follower.retired:
             who = f"{follower.name}, one of {list(sub.channels)} that is over"
             _check_subscription(sub, who, world.truth.logs, books, is_over=True)
+    _check_publishers(world.load.outcomes, world.truth.logs, books)
     return books
 
 
