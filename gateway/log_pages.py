@@ -37,9 +37,9 @@ from jarvis_mesh.schema.errors import UnavailableError
 from jarvis_mesh.schema.filters import Filter
 
 FAR_REST: Final = 4.0
-MAX_CACHED_BYTES: Final = 16 * 1024 * 1024
-_EVENT_OVERHEAD: Final = 1024
-"""What an event in the cache takes beside its body, about: headers, tokens, index."""
+MAX_CACHED_BYTES: Final = 32 * 1024 * 1024
+_EVENT_OVERHEAD: Final = 3 * 1024
+"""What an event takes beside its body once it was opened and encoded, measured."""
 _ASK_AGAIN_AFTER: Final = 0.05
 """Seconds until a peer that lags is asked again; another one may answer then."""
 

@@ -46,6 +46,8 @@ _DIRECT_GET: Final = f"$JS.API.DIRECT.GET.{STREAM}"
 _STREAM_INFO: Final = f"$JS.API.STREAM.INFO.{STREAM}"
 _NUM_PENDING: Final = b"\r\nNats-Num-Pending: "
 _NOT_FOUND: Final = b"404"
+_NO_STREAM: Final = 10059
+"""The server's word for it; 10008, for one, is a cluster that has no leader at the moment."""
 _END_OF_BATCH: Final = b"204"
 
 
@@ -86,10 +88,7 @@ class LogReader:
         answers = await self._inbox.ask(_STREAM_INFO, b"", within=STATE_WITHIN)
         answer = json.loads(answers[-1].body)
         if error := answer.get("error"):
-            raise UnavailableError(
-                f"the log isn't there ({error.get('description')}); start the gateway once with "
-                "MESH_NATS_ADMIN_URL to make it"
-            )
+            raise _no_state(error)
         _check_leader(answer.get("cluster") or {})
         return _parse_state(answer)
 
@@ -141,6 +140,16 @@ class LogReader:
         _raise_for_status(end)
         events = [_stored_event(answer) for answer in answers[:-1]]
         return Batch(tuple(events), pending=_pending(end) > 0)
+
+
+def _no_state(error: dict[str, Any]) -> UnavailableError:
+    reason = error.get("description")
+    if error.get("err_code") == _NO_STREAM:
+        return UnavailableError(
+            f"the log isn't there ({reason}); start the gateway once with MESH_NATS_ADMIN_URL "
+            "to make it"
+        )
+    return UnavailableError(f"the log can't be served now ({reason}); try again soon")
 
 
 def _is_end(answer: Answer) -> bool:

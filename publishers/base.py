@@ -147,7 +147,8 @@ class EventPublisher:
         """Return a future for the acknowledgement as soon as there is room for the event.
 
         It raises what `publish` raises. Nobody needs to wait for it: failures are counted in
-        `lost` and logged, too. Events of one task reach the log in the order of the calls.
+        `lost` and logged, too. Events of one task reach the log in the order of the calls, but
+        for those under way when another server of a cluster takes the log over.
 
         Raises:
             EventError, TooLargeError: no event that the log would take.

@@ -122,11 +122,14 @@ class NatsLink:
             self._client.abort()
 
     async def _connect(self, within: float) -> None:
+        servers = self._url.split(",")
         await self._client.connect(
-            self._url.split(","),
+            servers,
             name=f"mesh-publisher {self.user}",
             inbox_prefix=f"_INBOX.{self.user}".encode(),
-            connect_timeout=within,  # type: ignore[arg-type]  # any number does
+            # For each: one that is frozen takes connections and says nothing, and the others
+            # must have their turn in time.
+            connect_timeout=within / len(servers),  # type: ignore[arg-type]  # any number does
             # nats-py retries even a first connect: 1 is the least it can be told.
             max_reconnect_attempts=1,
             reconnect_time_wait=0.05,  # type: ignore[arg-type]  # any number does

@@ -12,6 +12,7 @@ from jarvis_mesh.cli.embedded import NatsServer, find_binary, new_password
 from jarvis_mesh.config.log import LogSettings
 from jarvis_mesh.config.nats_conf import USERS, conf_path
 from jarvis_mesh.gateway.log_setup import set_up_log
+from tests.support.cluster import Cluster, cluster
 
 # How fast an example runs says what else the machine does, not whether the claim holds.
 settings.register_profile(
@@ -52,3 +53,10 @@ async def start_nats(tmp_path: Path) -> AsyncIterator[StartNats]:
 async def nats_server(start_nats: StartNats) -> NatsServer:
     """A running nats-server with the stream EVENTS."""
     return await start_nats()
+
+
+@pytest.fixture
+async def nats_cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
+    """Three running nats-servers with the stream EVENTS in three replicas."""
+    async with cluster(tmp_path) as running:
+        yield running

@@ -41,7 +41,8 @@ class Simulation:
     received: list[int] = field(default_factory=list)
     gaps: list[Missing] = field(default_factory=list)
     room: int = 1_000
-    reading: tuple[Step, int, list[StoredEvent]] | None = None
+    reading: tuple[int, int, list[StoredEvent]] | None = None
+    """Where a read begins, where it ends if nothing is found, and what was found."""
 
     def __post_init__(self) -> None:
         self.tail = Tail(max_events=4, page_events=2)
@@ -106,11 +107,12 @@ class Simulation:
             case Step.PAGE:
                 line = here - here % PAGE
                 start = max(line + 1, self.first_seq)
-                self.reading = Step.PAGE, line, self.log[start - 1 : max(line + PAGE, start)]
+                self.reading = line, line, self.log[start - 1 : max(line + PAGE, start)]
             case Step.SKIP:
                 start = max(here + 1, self.first_seq)
                 found = [e for e in self.log[start - 1 :] if AGENTS.matches(e.tokens)]
-                self.reading = Step.SKIP, here, found[:1]
+                near = max(self.position - page_module.NEAR, here)
+                self.reading = here, near, found[:1]
             case Step.WAIT:
                 pass
 
@@ -118,12 +120,9 @@ class Simulation:
         """The read ends, and the log's first sequence comes with it."""
         if self.reading is None:
             return
-        kind, start, events = self.reading
+        start, end, events = self.reading
         self.reading = None
-        end = events[-1].seq if events else start
-        if kind is Step.SKIP and not events:
-            end = max(self.position - page_module.NEAR, start)
-        end = max(end, self.first_seq - 1)
+        end = max(events[-1].seq if events else end, self.first_seq - 1)
         self._take(Page(start, end, events, first_seq=self.first_seq))
 
     def finish(self) -> None:

@@ -157,7 +157,7 @@ async def test_a_skip_finds_the_next_event_of_a_sparse_filter(
 
 def test_the_cache_lets_go_of_what_was_not_used_for_longest() -> None:
     events = [stored(seq) for seq in range(1, 11)]
-    cache = PageCache(max_bytes=40_000)
+    cache = PageCache(max_bytes=110_000)
     for start in range(0, 30, 10):
         cache.add(Page(start, start + 10, events))
     assert cache.find(0) is not None

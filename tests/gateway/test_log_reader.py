@@ -54,6 +54,12 @@ async def test_a_leader_that_was_frozen_or_cut_off_is_not(active: tuple[float, .
         await reader(cluster=replicas(*active)).state()
 
 
-async def test_a_log_that_is_not_there_is_said_to_be_so() -> None:
-    with pytest.raises(UnavailableError, match="stream not found"):
-        await reader(error={"description": "stream not found"}).state()
+@pytest.mark.parametrize(
+    ("err_code", "advice"), [(10059, "isn't there .* MESH_NATS_ADMIN_URL"), (10008, "try again")]
+)
+async def test_only_a_log_that_is_not_there_is_said_to_need_making(
+    err_code: int, advice: str
+) -> None:
+    error = {"code": 503, "err_code": err_code, "description": "so it is"}
+    with pytest.raises(UnavailableError, match=advice):
+        await reader(error=error).state()

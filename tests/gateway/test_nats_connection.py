@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import nats
 import pytest
 
 from jarvis_mesh.cli.embedded import NatsServer
 from jarvis_mesh.gateway.nats_connection import NatsConnection
-from tests.support.cluster import NatsCluster
+from tests.support.cluster import Cluster
 from tests.support.publishing import make_event, publisher
 from tests.support.waiting import wait_until
 
@@ -126,25 +125,22 @@ async def test_it_reconnects_by_itself_and_renews_its_subscriptions(
 
 
 async def test_it_goes_to_another_node_of_a_cluster_that_its_url_does_not_name(
-    tmp_path: Path, breaks: Breaks
+    nats_cluster: Cluster, breaks: Breaks
 ) -> None:
-    cluster = NatsCluster(tmp_path)
-    connection = NatsConnection()
+    connection, first = NatsConnection(), nats_cluster.nodes[0]
     try:
-        for name in ("a", "b"):
-            await cluster.restart(name)
         await connection.open(
-            cluster.nodes["a"].url("gateway"),
+            first.url("gateway"),
             name="test",
             on_disconnected=breaks.on_disconnected,
             on_reconnected=breaks.on_reconnected,
         )
-        await wait_until(lambda: connection.discovered_servers, "news of the other node")
-        await cluster.kill("a")
-        await wait_until(lambda: breaks.reconnects, "a connection to the other node")
+        await wait_until(lambda: connection.discovered_servers, "news of the other nodes")
+        first.kill()
+        await first.wait()
+        await wait_until(lambda: breaks.reconnects, "a connection to another node")
     finally:
         await connection.close()
-        await cluster.stop()
 
 
 def test_the_private_method_that_is_overridden_is_still_there() -> None:

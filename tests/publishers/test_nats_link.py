@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+
+import pytest
 
 from jarvis_mesh.cli.embedded import NatsServer
 from jarvis_mesh.publishers.nats_link import NatsLink
@@ -58,3 +61,20 @@ async def test_a_lost_connection_stays_lost(nats_server: NatsServer) -> None:
     await link.close()
     await link.close()
     assert not link.is_up
+
+
+async def test_servers_that_say_nothing_leave_time_for_one_that_does(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a node of a cluster does that is frozen: the system takes connections for it."""
+    monkeypatch.setattr("nats.aio.client.shuffle", lambda servers: None)  # the live one last
+    with (
+        socket.create_server(("127.0.0.1", 0)) as one,
+        socket.create_server(("127.0.0.1", 0)) as two,
+    ):
+        silent = [f"nats://{AGENT}:x@127.0.0.1:{each.getsockname()[1]}" for each in (one, two)]
+        url = ",".join([*silent, nats_server.url(AGENT)])
+        link = NatsLink(url, AGENT, lambda *_: None, lambda _: None)
+        await link.open(1.5)
+        assert link.is_up
+        await link.close()

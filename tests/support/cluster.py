@@ -183,6 +183,6 @@ def _write_conf(folder: Path, name: str, routes: dict[str, int]) -> Path:
         render(BUILT_IN_FAMILIES)
         + f'\nserver_name: "{name}"\n'
         + f'cluster: {{\n  name: "mesh"\n  listen: "127.0.0.1:{routes[name]}"\n'
-        + f"  no_advertise: true\n  routes: {json.dumps(others)}\n}}\n"
+        + f"  routes: {json.dumps(others)}\n}}\n"
     )
     return path

@@ -9,6 +9,7 @@ import nats
 
 from jarvis_mesh.cli.embedded import NatsServer
 from jarvis_mesh.schema import Event, decode_body
+from tests.support.cluster import Cluster
 
 
 @dataclass(frozen=True)
@@ -20,9 +21,9 @@ class Logged:
     event: Event
 
 
-async def read_log(server: NatsServer, filter_subject: str = ">") -> list[Logged]:
+async def read_log(server: NatsServer | Cluster, filter_subject: str = ">") -> list[Logged]:
     """Return every event of the log on *filter_subject*, in order."""
-    connection = await nats.connect(server.url("admin"))
+    connection = await nats.connect(server.url("admin").split(","))
     found: list[Logged] = []
     try:
         inbox = connection.new_inbox()
