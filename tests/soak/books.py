@@ -9,6 +9,7 @@ Source: docs/protocol.md, "Promises".
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tests.soak.load import Outcomes
@@ -69,23 +70,28 @@ def keep_books(world: World) -> Books:
         books.stored += len(log.events)
         if log.holes:
             books.complain(f"the harness itself was too slow: it hasn't read {log.holes}")
-    _check_publishers(world.load.outcomes, world.truth.logs, books)
     _check_ids(world, books)
     for follower in world.followers:
         for name, sub in follower.subscriptions.items():
             if not sub.spans:
                 books.complain(f"{follower.name}, {name}: never subscribed")
             who = f"{follower.name}, {name} {list(sub.channels)}"
-            _check_subscription(sub, who, world.truth.logs, books, is_over=False)
+            check_subscription(sub, who, world.truth.logs, books, is_over=False)
         for sub in follower.retired:
             who = f"{follower.name}, one of {list(sub.channels)} that is over"
-            _check_subscription(sub, who, world.truth.logs, books, is_over=True)
+            check_subscription(sub, who, world.truth.logs, books, is_over=True)
+    check_publishers(world.load.outcomes, world.truth.logs, books)
     return books
 
 
-def _check_subscription(
-    sub: Subscription, who: str, logs: dict[str, Log], books: Books, *, is_over: bool
+def check_subscription(
+    sub: Subscription, who: str, logs: Mapping[str, Log], books: Books, *, is_over: bool = False
 ) -> None:
+    """Enter into *books* what a subscription wanted and got.
+
+    Args:
+        is_over: Whether it was closed, so that it wants nothing after its cursor.
+    """
     for span in sub.spans:
         log = logs.get(span.epoch)
         if log is None:
@@ -154,7 +160,7 @@ def _check_ids(world: World, books: Books) -> None:
                 books.complain(f"{event} came as {came}")
 
 
-def _check_publishers(outcomes: Outcomes, logs: dict[str, Log], books: Books) -> None:
+def check_publishers(outcomes: Outcomes, logs: Mapping[str, Log], books: Books) -> None:
     """Complain about publishers that were told the wrong thing."""
     events = [event for log in logs.values() for event in log.events]
     count = Counter(event.id for event in events)

@@ -29,8 +29,8 @@ Fault: TypeAlias = Callable[[World, random.Random], Awaitable[None]]
 LONG_STOP = 10.0
 """Seconds of a SIGSTOP: longer than a ping of the gateways' NATS connections."""
 SHORT_STOP = 1.5
-KEPT = 300
-"""Events that retention leaves."""
+KEPT = 200
+"""Sequences before the log's end that retention leaves."""
 _CLOCK = SystemClock()
 
 
@@ -117,7 +117,7 @@ async def expire_log(world: World, chance: random.Random) -> None:
     reached = world.truth.log.last_seq
     stop()
     try:
-        await _log_grows(world, reached + 2 * KEPT)
+        await _log_grows(world, reached + 3 * KEPT)
         await _shrink_log(world)
     finally:
         go_on()
@@ -130,12 +130,43 @@ async def expire_under_replays(world: World, chance: random.Random) -> None:
     for victim in victims:
         victim.hold()
     try:
-        await _log_grows(world, reached + 2 * KEPT)
+        await _log_grows(world, reached + 3 * KEPT)
     finally:
         for victim in victims:
             victim.release()
     await wait_until(lambda: any(victim.reading for victim in victims), "a client that is back")
     await _shrink_log(world)
+
+
+async def expire_hole(world: World, chance: random.Random) -> None:
+    """A gateway sleeps while NATS is restarted and retention passes: of what its live feed missed,
+    the log has the end only.
+    """
+    server, gateway = _lone(world), chance.choice(world.gateways)
+    reached = world.truth.log.last_seq
+    gateway.suspend()
+    try:
+        await _kill(server)
+        await server.start()
+        await _log_grows(world, reached + 3 * KEPT)
+        await _shrink_log(world)
+    finally:
+        gateway.resume()
+
+
+async def expire_at_once(world: World, chance: random.Random) -> None:
+    """For some seconds the log keeps next to nothing: whoever reads it is overtaken all the time.
+
+    After a pause of the publishers, so that a burst of events is read meanwhile.
+    """
+    await world.load.pause()
+    await _CLOCK.sleep(chance.uniform(0.5, 1.5))
+    world.load.resume()
+    end = _CLOCK.monotonic() + (1 if world.short else 3)
+    while _CLOCK.monotonic() < end:
+        for victim in chance.sample(world.followers, 2):
+            victim.cut()
+        await _shrink_log(world, keep=20)
 
 
 async def remake_log(world: World, _chance: random.Random) -> None:
@@ -202,6 +233,8 @@ LONE_FAULTS: dict[str, Fault] = {
     "nats-server SIGSTOP": suspend_nats,
     "retention passes a reader": expire_log,
     "retention passes replays": expire_under_replays,
+    "retention passes a gateway": expire_hole,
+    "retention keeps next to nothing": expire_at_once,
     "log deleted and made anew": remake_log,
 }
 CLUSTER_FAULTS: dict[str, Fault] = {
@@ -241,18 +274,14 @@ async def _log_grows(world: World, to: int) -> None:
     await wait_until(lambda: world.truth.log.last_seq >= to, f"the log's growth to {to}", within=30)
 
 
-async def _shrink_log(world: World) -> None:
-    """Let the log expire from its front, as its limits do: the latest events stay.
+async def _shrink_log(world: World, keep: int = KEPT) -> None:
+    """Let the log expire from its front, up to shortly before where we have read it.
 
-    Nobody publishes in that moment, or more could expire than we have read.
+    By a purge, which moves the log's first sequence like its limits do; but they count from its
+    end, which may be anywhere while hundreds of events come in a burst.
     """
-    server = _lone(world)
-    await world.load.pause()
-    await world.truth.caught_up()
-    config = (await _ask_admin(server, f"STREAM.INFO.{STREAM}", {}))["config"]
-    await _ask_admin(server, f"STREAM.UPDATE.{STREAM}", config | {"max_msgs": KEPT})
-    await _ask_admin(server, f"STREAM.UPDATE.{STREAM}", config | {"max_msgs": -1})
-    world.load.resume()
+    log = world.truth.log
+    await _ask_admin(_lone(world), f"STREAM.PURGE.{STREAM}", {"seq": max(log.last_seq - keep, 1)})
 
 
 async def _ask_admin(server: NatsServer, what: str, request: dict[str, Any]) -> dict[str, Any]:

@@ -28,8 +28,16 @@ RATE = 400.0
 CALM = (0.5, 2.5)
 """Seconds between slow faults."""
 SHORT_CALM = (0.1, 0.5)
+SHORT_LONE = (
+    *GATEWAY_FAULTS,
+    "nats-server SIGKILL",
+    "nats-server SIGSTOP",
+    "retention passes a reader",
+    "retention passes replays",
+    "log deleted and made anew",
+)
 SHORT_CLUSTER = ("stream leader SIGKILL",)
-"""A failover takes 4 to 9 s: the suite has time for one."""
+"""What the suite has time for; a failover takes 4 to 9 s."""
 QUICK = (0.15, 0.6)
 """Seconds between faults of clients, which go on all the time."""
 _CLOCK = SystemClock()
@@ -73,8 +81,10 @@ class Result:
 def plan_round(seed: int, number: int, *, short: bool = False) -> Plan:
     """Return the plan of a run's round: lone NATS and cluster by turns."""
     name, clustered = f"{seed}, round {number}", number % 2 == 1
-    own = CLUSTER_FAULTS if clustered else LONE_FAULTS
-    kinds = list(SHORT_CLUSTER) if short and clustered else [*own, *GATEWAY_FAULTS]
+    if short:
+        kinds = list(SHORT_CLUSTER if clustered else SHORT_LONE)
+    else:
+        kinds = [*(CLUSTER_FAULTS if clustered else LONE_FAULTS), *GATEWAY_FAULTS]
     random.Random(name).shuffle(kinds)
     return Plan(name, clustered, tuple(kinds), short)
 

@@ -148,9 +148,13 @@ class SseFollower(HttpFollower):
             return [{"op": "event", **content}]
         if content["op"] != fields["event"] or content.get("cursor", cursor) != cursor:
             self.blame(CURSOR, f"{fields['event']} says {content}, its id is {cursor}")
-        # That it lags only a comment says.
-        is_again = content["op"] == "live" and "replayed" not in content
-        return [{"op": "lagging", "behind": 0}, content] if is_again else [content]
+        return [*self._lagging_before(content), content]
+
+    def _lagging_before(self, content: Message) -> list[Message]:
+        """Return the `lagging` that a gap or a `live` implies: an EventSource isn't told of it."""
+        is_live = self.reading is not None and self.reading.is_live()
+        is_behind = content["op"] == "live" or content.get("reason") == "expired"
+        return [{"op": "lagging", "behind": 0}] if is_live and is_behind else []
 
     def _of_id(self, cursor: str) -> Message:
         op = "subscribed" if self._is_first else "heartbeat"

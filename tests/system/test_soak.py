@@ -12,6 +12,8 @@ from tests.soak.report import describe
 from tests.soak.rounds import plan_round, run_round
 
 
+# nats-py 2.16 forgets the socket of a connection whose server dies before its first word.
+@pytest.mark.filterwarnings("ignore:unclosed <StreamWriter:ResourceWarning")
 @pytest.mark.parametrize("number", [0, 1], ids=["lone", "cluster"])
 async def test_faults_under_load_lose_and_repeat_nothing(number: int, tmp_path: Path) -> None:
     seed = int(os.environ.get("MESH_TEST_SEED", random.randrange(2**32)))
