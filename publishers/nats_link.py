@@ -146,7 +146,8 @@ class NatsLink:
             await asyncio.Event().wait()
 
     async def _note_error(self, error: Exception) -> None:
-        self._error = error
+        if self._error is None or _WRONG_PASSWORD not in str(self._error).lower():
+            self._error = error  # after a refusal the server may cut the connection: no news
         if refused := _REFUSED_PUBLISH.search(str(error)):
             self._on_forbidden(refused[1])
         else:
