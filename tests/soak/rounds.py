@@ -21,7 +21,7 @@ from tests.soak.faults import (
     LONE_FAULTS,
 )
 from tests.soak.world import World, world
-from tests.support.oracle import Violation
+from tests.support.subscription import Violation
 
 RATE = 400.0
 """Events published a second."""
