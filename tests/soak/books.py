@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from tests.soak.load import Outcomes
 from tests.soak.world import World
-from tests.support.oracle import Gap, Span, Subscription
+from tests.support.subscription import Gap, Span, Subscription
 from tests.support.truth import Log, Stored
 
 SHOWN = 8

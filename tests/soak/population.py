@@ -6,9 +6,10 @@ import random
 from collections.abc import Sequence
 
 from tests.soak.load import AGENTS, SESSIONS, USERS
-from tests.support.followers import Follower, Journal, WebSocketFollower
+from tests.support.followers import Follower, Journal
 from tests.support.http_followers import LinesFollower, SseFollower
-from tests.support.oracle import Subscription
+from tests.support.subscription import Subscription
+from tests.support.websocket_follower import WebSocketFollower
 
 WEBSOCKETS = (*["mesh.v1.json"] * 4, *["mesh.v1.cbor"] * 4)
 HTTP = (SseFollower, SseFollower, LinesFollower, LinesFollower)

@@ -60,6 +60,7 @@ def table(results: Sequence[Result]) -> str:
         ("promises broken", sum(len(result.violations) for result in results)),
         ("complaints of the books", len(books.complaints)),
         ("connections", sum(result.connections for result in results)),
+        ("tracebacks in gateways' logs", sum(result.tracebacks for result in results)),
         ("times lagging", sum(result.lagged for result in results)),
         *((f"connections ended: {how}", count) for how, count in sorted(closed.items())),
     ]

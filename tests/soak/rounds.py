@@ -21,7 +21,7 @@ from tests.soak.faults import (
     LONE_FAULTS,
 )
 from tests.soak.world import World, world
-from tests.support.oracle import Violation
+from tests.support.subscription import Violation
 
 RATE = 400.0
 """Events published a second."""
@@ -69,6 +69,8 @@ class Result:
     connections: int = 0
     lagged: int = 0
     closed: Counter[str] = field(default_factory=Counter)
+    tracebacks: int = 0
+    """In the gateways' logs: told, not blamed, since they may be of a fault's own making."""
 
     @property
     def is_clean(self) -> bool:
@@ -114,7 +116,12 @@ async def run_round(plan: Plan, folder: Path) -> Result:
         journal.connections,
         journal.lagged,
         Counter(journal.closed),
+        _count_tracebacks(folder),
     )
+
+
+def _count_tracebacks(folder: Path) -> int:
+    return sum(log.read_text().count("Traceback") for log in folder.glob("gateway-*.log"))
 
 
 async def _break_things(made: World, plan: Plan, injected: Counter[str]) -> list[str]:

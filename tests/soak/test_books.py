@@ -7,7 +7,7 @@ import pytest
 from jarvis_mesh.schema.errors import OutcomeUnknownError, UnavailableError
 from tests.soak.books import Books, check_publishers, check_subscription
 from tests.soak.load import Outcomes
-from tests.support.oracle import Gap, Span, Subscription
+from tests.support.subscription import Gap, Span, Subscription
 from tests.support.truth import Log, Stored
 
 SUBJECT = ("agent", "created", "_", "s", "a1", "u1", "_")

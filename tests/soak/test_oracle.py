@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from tests.support.oracle import (
+from tests.support.oracle import Reading
+from tests.support.subscription import (
     CURSOR,
     DUPLICATE,
     FOREIGN,
     ORDER,
     PROTOCOL,
     Message,
-    Reading,
     Subscription,
     Violation,
 )

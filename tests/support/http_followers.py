@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 import h11
 
 from tests.support.followers import Follower, Receive, open_socket
-from tests.support.oracle import CURSOR, Message
+from tests.support.subscription import CURSOR, Message
 
 SSE = "text/event-stream"
 LINES = "application/x-ndjson"

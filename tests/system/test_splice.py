@@ -9,14 +9,15 @@ from collections.abc import Sequence
 
 from jarvis_mesh.cli.embedded import NatsServer
 from jarvis_mesh.schema import SystemClock, encode_body
-from tests.support.followers import Follower, Journal, WebSocketFollower
+from tests.support.followers import Follower, Journal
 from tests.support.gateway import RunningGateway, gateway
 from tests.support.nats_proxy import nats_proxy
-from tests.support.oracle import Subscription
 from tests.support.plain_client import connect
 from tests.support.publishing import TestPublisher, make_event
+from tests.support.subscription import Subscription
 from tests.support.truth import Log, read_whole_log
 from tests.support.waiting import wait_until
+from tests.support.websocket_follower import WebSocketFollower
 
 RATE = 2_000
 CUTS = 100
