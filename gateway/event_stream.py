@@ -26,7 +26,7 @@ from jarvis_mesh.gateway.sockets import transport_of, unacknowledged_bytes
 from jarvis_mesh.schema.cursor import Cursor
 from jarvis_mesh.schema.wire import Live, Subscribed
 
-FAREWELL: Final = 5.0
+FAREWELL: Final = 60.0
 """Seconds that a client which is being sent away has for taking the last bytes."""
 
 log = structlog.get_logger(__name__)
@@ -73,15 +73,19 @@ class EventStream(Response):
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         async with asyncio.TaskGroup() as tasks:
             with self._gateway.serving(client):
-                await live_out(
-                    tasks,
-                    sender,
-                    transport,
-                    listening=_until_gone(receive),
-                    writing=_write(send, outbox),
-                    feeding=client.run(),
-                    farewell=FAREWELL,
-                )
+                try:
+                    await live_out(
+                        tasks,
+                        sender,
+                        transport,
+                        listening=_until_gone(receive),
+                        writing=_write(send, outbox),
+                        feeding=client.run(),
+                        farewell=FAREWELL,
+                        hurry=self._gateway.hurry,
+                    )
+                finally:
+                    client.close()
 
 
 class StreamClient(Endpoint):
@@ -93,6 +97,10 @@ class StreamClient(Endpoint):
         self.feed = feed
         self.live_after = 0
         sender.on_end = self._shared.stop
+
+    def close(self) -> None:
+        """Have no more events. Idempotent."""
+        self._shared.stop()
 
     async def run(self) -> None:
         """Bring the feed to live and keep it going, until cancelled."""

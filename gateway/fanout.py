@@ -56,6 +56,11 @@ class Fanout:
     def __init__(self) -> None:
         self._groups: dict[tuple[frozenset[Interest], Format], Group] = {}
 
+    @property
+    def members(self) -> int:
+        """How many connections get live events."""
+        return sum(len(group.members) for group in self._groups.values())
+
     def join(
         self, member: Member, interests: frozenset[Interest], form: Format, position: int
     ) -> None:

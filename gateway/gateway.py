@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final, Protocol
 
 import structlog
@@ -29,6 +29,8 @@ from jarvis_mesh.schema.types import TypeRegistry
 
 RETRY: Final = 0.25
 """Seconds between attempts at what needs NATS."""
+CUT_WITHIN: Final = 1.0
+"""Seconds for connections that are cut to be gone."""
 RESTARTING: Final = 1012
 """WebSocket close code: come back, the service restarts (IANA registry)."""
 
@@ -62,6 +64,8 @@ class Gateway:
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         self.settings = settings
         self.is_draining = False
+        self.hurry = asyncio.Event()
+        """Set when clients have no more time to take their last words."""
         self.failed = asyncio.Event()
         """Set when `run` ended by an error: the process should be replaced."""
         self.failure: Exception | None = None
@@ -156,7 +160,11 @@ class Gateway:
             async with asyncio.timeout(self.settings.drain):
                 await self._nobody.wait()
         except TimeoutError:
-            log.warning("drained not wholly", clients=len(self._clients))
+            log.warning("drained not wholly: cutting the rest", clients=len(self._clients))
+            self.hurry.set()
+            with suppress(TimeoutError):  # the server ends what is left even then
+                async with asyncio.timeout(CUT_WITHIN):
+                    await self._nobody.wait()
 
     # As the live feed sees it
 

@@ -20,6 +20,7 @@ async def live_out(
     writing: Part,
     feeding: Part,
     farewell: float,
+    hurry: asyncio.Event,
 ) -> None:
     """Run the parts of a connection until either side has ended it.
 
@@ -30,15 +31,18 @@ async def live_out(
         writing: Writes what is queued; ends after the last of it.
         feeding: Keeps the client's feeds going.
         farewell: Seconds for taking the last words when the gateway ends it.
+        hurry: Set when there is no more time for that.
     """
     listener = tasks.create_task(listening)
     writer = tasks.create_task(writing)
     ended = tasks.create_task(sender.ended.wait())
-    others = (listener, writer, ended, tasks.create_task(feeding))
+    hurried = tasks.create_task(hurry.wait())
+    others = (listener, writer, ended, hurried, tasks.create_task(feeding))
     try:
         await asyncio.wait({listener, writer, ended}, return_when=asyncio.FIRST_COMPLETED)
         if ended.done():
-            await asyncio.wait({writer}, timeout=farewell)
+            last = {writer, hurried}
+            await asyncio.wait(last, timeout=farewell, return_when=asyncio.FIRST_COMPLETED)
     finally:
         if transport is not None and not writer.done():
             transport.abort()  # closing it would wait for a client that takes nothing

@@ -16,9 +16,11 @@ connection, a new leader of the stream (the old one may have died with copies un
 that didn't come, a leader that didn't answer, a sequence that leaves one out where everything
 is received, or one that goes back. What comes is then kept, and a *repair* reads the log
 unfiltered from the position to its end, matches here, delivers, and goes on with what was kept:
-it costs what the hole holds, whatever the number of filters. After a hole too large for that
-every feed is behind and catches up by itself. Another log in place of the one followed ends the
-connections; their clients come back with their cursors.
+it costs what the hole holds, whatever the number of filters.
+
+After a hole too large for that, or one of which the log has let something go, every feed is
+behind and catches up by itself. Another log in place of the one followed ends the connections;
+their clients come back with their cursors.
 
 Source: docs/protocol.md, "The log"; NATS ADR-17 (republish).
 """
@@ -314,16 +316,23 @@ class LiveFeed:
     async def _read_hole(self, last_seq: int) -> None:
         while self.position < last_seq:
             if last_seq - self.position > MAX_REPAIR:
-                self._listener.on_hole()  # the position is where all feeds go on from
-                self._forget_interests()
-                self._tail.reset(last_seq)
-                self._position.move_to(last_seq)
+                self._skip_to(last_seq)
                 return
             page = await self._pages.page(self.position, last_seq)
+            if any(page.holes(self.position)):
+                self._skip_to(last_seq)  # what has expired is each feed's own gap
+                return
             for event in page.events:
                 if self.position < event.seq:
                     self._spread(event)
             self._position.move_to(page.upto_seq)
+
+    def _skip_to(self, last_seq: int) -> None:
+        """Let every feed catch up by itself, from the position as it was."""
+        self._listener.on_hole()
+        self._forget_interests()
+        self._tail.reset(last_seq)
+        self._position.move_to(last_seq)
 
     def _start_over(self, reason: str) -> None:
         self._tail.reset(0)

@@ -74,6 +74,7 @@ async def _serve(websocket: WebSocket, gateway: Gateway, form: Json | Cbor) -> N
                     writing=_write(websocket, sender, outbox, is_text=form.is_text),
                     feeding=connection.run(),
                     farewell=FAREWELL,
+                    hurry=gateway.hurry,
                 )
             finally:
                 await connection.close()

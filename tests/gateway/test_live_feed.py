@@ -50,19 +50,20 @@ class FakeLog:
     def __init__(self) -> None:
         self.events: list[StoredEvent] = []
         self.epoch = "1"
+        self.first_seq = 1
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def state(self) -> LogState:
-        return LogState(self.epoch, 1, len(self.events), datetime.now(UTC))
+        return LogState(self.epoch, self.first_seq, len(self.events), datetime.now(UTC))
 
     def drop_before(self, first_seq: int) -> None:
         pass
 
     async def page(self, after_seq: int, exists_seq: int) -> Page:
         await self.gate.wait()
-        events = self.events[after_seq : after_seq + 128]
-        return Page(after_seq, events[-1].seq, events)
+        events = self.events[max(after_seq, self.first_seq - 1) : after_seq + 128]
+        return Page(after_seq, events[-1].seq, events, first_seq=self.first_seq)
 
 
 class FakeClients:
@@ -234,6 +235,20 @@ async def test_after_a_hole_too_large_to_repair_everybody_is_behind(
     assert stage.feed.position == 11
     (interest,) = await stage.feed.acquire([stage.filter])
     assert stage.feed.floor([interest]) is None
+
+
+async def test_what_expired_in_a_hole_is_left_to_the_feeds_who_say_it_as_a_gap(
+    stage: Stage,
+) -> None:
+    stage.store(1)
+    stage.copy(1)
+    stage.feed.hold("connection")
+    stage.store(10)
+    stage.log.first_seq = 6
+    await stage.feed.repair()
+    assert stage.clients.told == ["hole"]
+    assert stage.sink.seqs == [1]
+    assert stage.feed.position == 11
 
 
 async def test_what_is_held_is_bounded_and_read_from_the_log_instead(

@@ -12,6 +12,7 @@ from nats.js import JetStreamContext
 
 from jarvis_mesh.cli.embedded import NatsServer
 from jarvis_mesh.schema import Event, Metadata, encode_body, new_id
+from tests.support.cluster import Cluster
 
 
 def make_event(event_type: str = "agent:created", /, **fields: Any) -> Event:
@@ -56,9 +57,9 @@ class TestPublisher:
 
 
 @asynccontextmanager
-async def publisher(server: NatsServer) -> AsyncIterator[TestPublisher]:
+async def publisher(server: NatsServer | Cluster) -> AsyncIterator[TestPublisher]:
     """Connect as `admin`, who may publish anything."""
-    connection = await nats.connect(server.url("admin"), max_reconnect_attempts=-1)
+    connection = await nats.connect(server.url("admin").split(","), max_reconnect_attempts=-1)
     try:
         yield TestPublisher(connection.jetstream())
     finally:

@@ -9,6 +9,7 @@ import cbor2
 import pytest
 
 from jarvis_mesh.cli.embedded import NatsServer
+from jarvis_mesh.gateway.fanout import Fanout
 from tests.support.gateway import RunningGateway, gateway
 from tests.support.http_client import (
     NDJSON,
@@ -20,6 +21,7 @@ from tests.support.http_client import (
     next_line,
 )
 from tests.support.publishing import TestPublisher
+from tests.support.waiting import wait_until
 
 ALL = ("all",)
 
@@ -267,3 +269,19 @@ async def test_metrics_say_who_is_there(mesh: RunningGateway) -> None:
     assert "mesh_subscriptions 1.0" in text
     assert 'mesh_gaps_total{reason="expired"} 0.0' in text
     assert 'mesh_resyncs_total{reason="leader"} 0.0' in text
+
+
+async def test_a_stream_that_was_left_is_in_no_group_any_more(
+    nats_server: NatsServer, events: TestPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fanouts: list[Fanout] = []
+    monkeypatch.setattr(
+        "jarvis_mesh.gateway.gateway.Fanout", lambda: fanouts.append(Fanout()) or fanouts[-1]
+    )
+    async with gateway(nats_server) as mesh:
+        await mesh.ready()
+        for accept in (SSE, NDJSON):
+            async with ask(mesh.url, accept, channels=ALL) as stream:
+                await stream.until("live")
+                assert fanouts[0].members == 1
+            await wait_until(lambda: fanouts[0].members == 0, "its leave")

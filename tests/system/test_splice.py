@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Sequence
 
 from jarvis_mesh.cli.embedded import NatsServer
 from jarvis_mesh.schema import SystemClock, encode_body
-from tests.support.followers import Follower, Journal
+from tests.support.agreement import compare, wait_for_all
+from tests.support.followers import Journal
 from tests.support.gateway import RunningGateway, gateway
 from tests.support.nats_proxy import nats_proxy
 from tests.support.plain_client import connect
 from tests.support.publishing import TestPublisher, make_event
 from tests.support.subscription import Subscription
-from tests.support.truth import Log, read_whole_log
-from tests.support.waiting import wait_until
+from tests.support.truth import read_whole_log
 from tests.support.websocket_follower import WebSocketFollower
 
 RATE = 2_000
@@ -144,22 +143,3 @@ async def test_a_live_connection_that_breaks_again_and_again_loses_and_repeats_n
             task.cancel()
         assert proxy.breaks >= 6
     compare(followers, journal, log)
-
-
-async def wait_for_all(followers: Sequence[Follower], log: Log) -> None:
-    """Return once every follower has come to the log's end."""
-    await wait_until(
-        lambda: all(follower.has_all(log.last_event_seq) for follower in followers),
-        "the end of the log at every subscription",
-        within=30,
-    )
-
-
-def compare(followers: Sequence[Follower], journal: Journal, log: Log) -> None:
-    """Fail unless every subscription got exactly what the log holds for it, in order."""
-    assert not journal.violations, str(journal.violations[0])
-    for follower in followers:
-        for name, sub in follower.subscriptions.items():
-            wanted = [each.seq for each in log.events if sub.wanted.matches(each.subject)]
-            assert sub.received == wanted, f"{follower.name}, {name}"
-            assert sub.gaps == []
