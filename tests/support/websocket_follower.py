@@ -32,6 +32,7 @@ class WebSocketFollower(Follower):
             connect(url, self._subprotocol, sock=await open_socket(url), ping_interval=None)
         )
         self._client = client
+        self._renewed_since.clear()  # what was asked on the last connection is over
         self._transport = client.socket.transport
         self.start_reading()
         for name in self.subscriptions:
@@ -49,7 +50,7 @@ class WebSocketFollower(Follower):
 
     async def renew(self, since: Any) -> None:
         name = self._chance.choice(list(self.subscriptions))
-        if self.reading is None or not self.reading.is_open(name):
+        if self.reading is None or not self.reading.is_open(name) or name in self._renewed_since:
             return
         self._renewed_since[name] = since
         assert self._client is not None
@@ -62,7 +63,7 @@ class WebSocketFollower(Follower):
             await _CLOCK.sleep(RETRY_AFTER)
         again = [*reading.refused, *reading.unsubscribed]
         for name in reading.unsubscribed:
-            self._retire(name, self._renewed_since[name])
+            self._retire(name, self._renewed_since.pop(name))
         reading.refused.clear()
         reading.unsubscribed.clear()
         for name in again:
