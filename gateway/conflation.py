@@ -92,6 +92,7 @@ class Conflation:
             self.deliver(event)
 
     def miss(self, missing: Missing) -> None:
+        self._flush()  # what is held lies before it
         self._target.miss(missing)
 
     def _join(self) -> None:

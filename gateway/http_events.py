@@ -93,6 +93,8 @@ def _number(
 async def get_events(request: Request, gateway: Gateway) -> Response:
     """Answer `GET /v1/events`."""
     accept = request.headers.get("accept", "*/*")
+    if request.method == "HEAD":
+        return Response(headers=NO_STORE)  # there is no end of a stream to wait for
     try:
         if "text/event-stream" in accept:
             last = request.headers.get("last-event-id")

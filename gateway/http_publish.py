@@ -9,7 +9,7 @@ import asyncio
 from typing import Any, Final
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from jarvis_mesh.gateway.access import ANYBODY
@@ -41,12 +41,13 @@ async def post_events(request: Request, gateway: Gateway) -> Response:
         several = content if isinstance(content, list) else [content]
         if len(several) > MAX_EVENTS:
             raise LimitError(f"at most {MAX_EVENTS:,} events at once")
-        events = [_parse(each) for each in several]
     except MeshError as error:
         return refusal(error)
+    except ClientDisconnect:
+        return Response(status_code=400)  # which nobody reads: the client has gone
     async with asyncio.TaskGroup() as tasks:  # tasks begin in order, and so do the publishes
         publishing = gateway.services.publishing
-        running = [tasks.create_task(_publish(publishing, event)) for event in events]
+        running = [tasks.create_task(_publish(publishing, each)) for each in several]
     answers = [each.result() for each in running]
     errors = [answer for answer in answers if isinstance(answer, Error)]
     status = STATUS.get(errors[0].code, 400) if errors else 200
@@ -59,9 +60,9 @@ async def post_events(request: Request, gateway: Gateway) -> Response:
     )
 
 
-async def _publish(publishing: Publishing, publish: Publish) -> dict[str, Any] | Error:
+async def _publish(publishing: Publishing, event: object) -> dict[str, Any] | Error:
     try:
-        stored = await publishing.publish(publish.event, ANYBODY)
+        stored = await publishing.publish(_parse(event).event, ANYBODY)
     except MeshError as error:
         return Error.of(error)
     return stored._asdict()

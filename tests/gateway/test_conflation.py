@@ -117,6 +117,14 @@ async def test_an_event_that_cannot_be_read_is_a_gap() -> None:
     assert stage.client.missing == [1]
 
 
+async def test_what_is_held_comes_before_a_gap_that_lies_after_it() -> None:
+    stage = Stage()
+    stage.deliver(1, "a")
+    stage.deliver(2, "b")
+    stage.conflation.miss(Missing(3, 5, "expired", Cursor("1", 5)))
+    assert (stage.client.seqs, stage.client.missing) == ([1, 2], [3])
+
+
 async def test_a_client_that_takes_nothing_costs_a_bound_and_gets_the_newest_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

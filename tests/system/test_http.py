@@ -225,14 +225,30 @@ async def test_one_event_is_published_and_answered_once_it_is_in_the_log(
 async def test_a_list_is_published_in_order_and_each_event_is_answered(
     mesh: RunningGateway,
 ) -> None:
-    body = json.dumps([EVENT, {"type": "agent:status", "payload": {}}, EVENT]).encode()
+    body = json.dumps([EVENT, {"type": "agent:status", "payload": {}}, EVENT, 3]).encode()
     status, answers = await get_json(mesh.url, method="POST", body=body)
     assert status == 400
     assert answers[0]["seq"] < answers[2]["seq"]
-    assert answers[1]["code"] == "bad_request"
+    assert [answer.get("code") for answer in answers] == [None, "bad_request"] * 2
 
 
-@pytest.mark.parametrize("body", [b"", b"nonsense", b"3", b'[{"no": "type"}]'])
+async def test_a_client_that_goes_while_it_publishes_is_no_failure_of_ours(
+    mesh: RunningGateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = mesh.settings.port
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    head = "POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\n\r\n{"
+    writer.write(head.encode())
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+    assert await reader.read() == b""
+    async with ask(mesh.url, method="HEAD", channels=ALL) as answer:
+        assert answer.status == 200
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("body", [b"", b"nonsense", b"3", b'{"no": "type"}'])
 async def test_a_body_that_is_no_event_is_refused(mesh: RunningGateway, body: bytes) -> None:
     status, answer = await get_json(mesh.url, method="POST", body=body)
     assert (status, answer["code"]) == (400, "bad_request")
