@@ -183,8 +183,12 @@ class LogPages:
     async def _find(self, filters: Sequence[Filter], after_seq: int, exists_seq: int) -> Page:
         matches = [await self._reader.next_match(each, after_seq + 1) for each in filters]
         state = await self._observe(exists_seq)
-        found = min((event for event in matches if event), key=lambda each: each.seq, default=None)
-        upto_seq = exists_seq - NEAR if found is None else found.seq
+        # The filters are asked one after the other, maybe of different peers: near the log's
+        # end one may be found what was stored after another one's answer. There pages are read.
+        end = exists_seq - NEAR
+        within = (event for event in matches if event and event.seq <= end)
+        found = min(within, key=lambda each: each.seq, default=None)
+        upto_seq = end if found is None else found.seq
         return Page(
             after_seq,
             max(upto_seq, state.first_seq - 1),

@@ -155,6 +155,18 @@ async def test_a_skip_finds_the_next_event_of_a_sparse_filter(
     assert (page.events, page.upto_seq) == ((), 900)
 
 
+async def test_a_skip_over_several_filters_proves_nothing_of_what_was_stored_while_it_asked(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bob is asked for after both events were stored, Alice before."""
+    monkeypatch.setattr("jarvis_mesh.gateway.log_pages.NEAR", 50)
+    stage.reader.events += [stored(1_001, user="carol"), stored(1_002, user="bob")]
+    stage.reader.knows = [1_000, 1_002]
+    carol, bob = parse_channel("user:carol"), parse_channel("user:bob")
+    page = await stage.pages.skip([carol, bob], 120, 1_000)
+    assert page.upto_seq < 1_001
+
+
 def test_the_cache_lets_go_of_what_was_not_used_for_longest() -> None:
     events = [stored(seq) for seq in range(1, 11)]
     cache = PageCache(max_bytes=110_000)
