@@ -155,7 +155,7 @@ ACTIONS = [
 ]
 
 
-@settings(max_examples=1_000)
+@settings(max_examples=500)
 @given(
     before=st.lists(st.booleans(), max_size=15),
     cursor=st.integers(0, 15),
