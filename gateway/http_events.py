@@ -8,6 +8,7 @@ Source: docs/protocol.md, "HTTP"; RFC 9110, section 12.5.1 (Accept).
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -133,8 +134,22 @@ async def _page(request: Request, gateway: Gateway) -> Response:
     feed, _, query = await _open(request, gateway, None)
     page = EventPage(feed, gateway.services, query.limit)
     with gateway.serving(page):
-        answer = await page.collect(query.wait)
+        async with asyncio.TaskGroup() as tasks:
+            leaving = tasks.create_task(_end_when_gone(request, page))
+            try:
+                answer = await page.collect(query.wait)
+            except MeshError as error:
+                return refusal(error)  # raised in a task group, it would come out in another form
+            finally:
+                leaving.cancel()
     return Response(answer, media_type="application/json", headers=NO_STORE)
+
+
+async def _end_when_gone(request: Request, page: EventPage) -> None:
+    """End a page whose client doesn't wait for it any more."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    page.end("gone", 0)
 
 
 async def _open(

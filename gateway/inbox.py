@@ -79,8 +79,8 @@ class Inbox:
         reply = f"{self._prefix}{next(self._numbers)}"
         question = self._open[reply.encode()] = _Question(is_last)
         try:
-            await self._nats.publish(subject, body, reply=reply, headers=dict(headers or {}))
             async with asyncio.timeout(within):
+                await self._nats.publish(subject, body, reply=reply, headers=dict(headers or {}))
                 await question.done
         except TimeoutError:
             self.unanswered.set()

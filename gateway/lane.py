@@ -79,8 +79,8 @@ class Lane(Generic[Result]):
             raise
         else:
             job.settle(lambda future: future.set_result(result))
-        if self._rest:
-            await self._clock.sleep(self._rest * (self._waited() - began))
+            if self._rest:  # what failed was nobody's burden
+                await self._clock.sleep(self._rest * (self._waited() - began))
 
     def _waited(self) -> float:
         return self._clock.monotonic() - self._clock.busy()

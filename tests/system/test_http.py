@@ -161,6 +161,18 @@ async def test_a_long_poll_without_events_ends_with_a_cursor_that_moved_on(
     assert page["cursor"] != before["cursor"]
 
 
+async def test_a_long_poll_ends_when_its_client_has_gone(mesh: RunningGateway) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        polling = tasks.create_task(get_json(mesh.url, channels=ALL, wait=60))
+        async with asyncio.timeout(10):
+            while "mesh_connections 1.0" not in (await mesh.get("/metrics"))[1]:
+                pass
+        polling.cancel()
+    async with asyncio.timeout(10):
+        while "mesh_connections 0.0" not in (await mesh.get("/metrics"))[1]:
+            pass
+
+
 async def test_a_page_tells_one_gap_before_its_events(
     mesh: RunningGateway, events: TestPublisher
 ) -> None:
