@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from abc import abstractmethod
 from contextlib import AsyncExitStack
 from typing import Any
 from urllib.parse import urlencode
@@ -97,8 +98,9 @@ class HttpFollower(Follower):
         query += [] if since is None else [("since", since)]
         return f"/v1/events?{urlencode(query)}", {}
 
+    @abstractmethod
     def _messages(self, block: str) -> list[Message]:
-        raise NotImplementedError
+        """Return what one block of the stream says, in the form that JSON has."""
 
     async def renew(self, since: Any) -> None:
         (name,) = self.subscriptions
