@@ -13,6 +13,7 @@ from typing import Any
 from jarvis_mesh.cli.embedded import NatsServer
 from jarvis_mesh.config.settings import Settings
 from jarvis_mesh.gateway.server import serve
+from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
 
@@ -41,7 +42,7 @@ class RunningGateway:
 @asynccontextmanager
 async def gateway(nats_server: NatsServer, **settings: Any) -> AsyncIterator[RunningGateway]:
     """Run a gateway on a free port; *settings* replace the defaults."""
-    sock = socket.create_server(("127.0.0.1", settings.pop("port", 0)))
+    sock = socket.create_server(("127.0.0.1", settings.pop("port", None) or free_port()))
     defaults = {
         "nats_url": nats_server.url("gateway"),
         "nats_admin_url": nats_server.url("admin"),
