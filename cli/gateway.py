@@ -13,8 +13,10 @@ from jarvis_mesh.cli.listening import listen, url_of
 from jarvis_mesh.cli.logs import set_up_logs
 from jarvis_mesh.cli.racing import unless
 from jarvis_mesh.cli.stopping import StopSignals
+from jarvis_mesh.cli.workers import run_workers
 from jarvis_mesh.config.settings import Settings
 from jarvis_mesh.gateway.server import serve
+from jarvis_mesh.schema.clock import SystemClock
 
 log = structlog.get_logger(__name__)
 
@@ -26,6 +28,10 @@ def gateway(
     port: Annotated[
         int | None,
         typer.Option(min=0, max=65_535, help="0 picks a free one.", show_default="3200"),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that serve, one a core.", show_default="1"),
     ] = None,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Let other machines in, without authentication.")
@@ -41,7 +47,9 @@ def gateway(
     MESH_NATS_ADMIN_URL does this gateway make or update the log.
     """
     set_up_logs()
-    settings = Settings.load(config=config, host=host, port=port, insecure=insecure or None)
+    settings = Settings.load(
+        config=config, host=host, port=port, workers=workers, insecure=insecure or None
+    )
     asyncio.run(_run(settings))
 
 
@@ -51,5 +59,9 @@ async def _run(settings: Settings) -> None:
         listen(settings.host, settings.port, insecure=settings.insecure) as sock,
     ):
         settings = settings.model_copy(update={"port": sock.getsockname()[1]})
+        if settings.workers > 1:
+            log.info("listening", url=url_of(sock), workers=settings.workers)
+            await run_workers(settings, sock, stop, SystemClock())
+            return
         log.info("listening", url=url_of(sock))
         await unless(stop.hurry, serve(settings, sock, stop.asked))

@@ -27,9 +27,12 @@ _PR_SET_PDEATHSIG: Final = 1
 _POLL: Final = 0.05
 
 
-def end_with_parent() -> Callable[[], None] | None:
+def end_with_parent(
+    number: signal.Signals = signal.SIGTERM,
+) -> Callable[[], None] | None:
     """Return what a child calls before it runs its program (`preexec_fn`), where that works.
 
+    It gets the signal *number* when we die.
     The child is bound to the thread that starts it, which must be one that lasts: ours is the
     event loop's.
     """
@@ -40,7 +43,7 @@ def end_with_parent() -> Callable[[], None] | None:
     parent = os.getpid()
 
     def in_child() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        prctl(_PR_SET_PDEATHSIG, number)
         if os.getppid() != parent:  # it died before prctl
             os._exit(1)
 

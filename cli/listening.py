@@ -6,6 +6,9 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Final
 
 from jarvis_mesh.schema.errors import SetupError
@@ -41,6 +44,39 @@ def listen(host: str, port: int, *, insecure: bool) -> socket.socket:
         sock.close()
         raise SetupError(_reason(error, host, port, "--port")) from None
     return sock
+
+
+@contextmanager
+def spread(sock: socket.socket, count: int) -> Iterator[list[socket.socket]]:
+    """Yield *count* sockets on the address of *sock*, which is the first of them.
+
+    The kernel spreads new connections among them; where it doesn't, all are one socket. A program
+    that doesn't ask to share the address, as `listen` doesn't, is refused it as ever.
+
+    Raises:
+        SetupError: the kernel refuses.
+
+    Source: socket(7), SO_REUSEPORT.
+    """
+    with ExitStack() as closing:
+        if sys.platform != "linux":
+            yield [sock, *(closing.enter_context(sock.dup()) for _ in range(count - 1))]
+            return
+        # Not before it listens: until then another program could have come in as well.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sockets = [sock]
+        for _ in range(count - 1):
+            another = closing.enter_context(socket.socket(sock.family, socket.SOCK_STREAM))
+            another.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            another.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            try:
+                another.bind(sock.getsockname())
+                another.listen(_BACKLOG)
+            except OSError as error:
+                host, port = sock.getsockname()[:2]
+                raise SetupError(_reason(error, host, port, "--port")) from None
+            sockets.append(another)
+        yield sockets
 
 
 def check_port(port: int) -> None:

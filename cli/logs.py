@@ -14,6 +14,7 @@ from jarvis_mesh.cli.failures import without_passwords
 def set_up_logs() -> None:
     """Send our logs, and the warnings of libraries, to stderr as readable lines."""
     common: list[Processor] = [
+        structlog.contextvars.merge_contextvars,  # which worker it is
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
     ]

@@ -22,6 +22,7 @@ from jarvis_mesh.gateway.http_events import get_events
 from jarvis_mesh.gateway.http_publish import post_events
 from jarvis_mesh.gateway.metrics import CONTENT_TYPE
 from jarvis_mesh.gateway.websocket import serve_websocket
+from jarvis_mesh.gateway.worker_metrics import WorkerMetrics
 
 CANCEL_AGAIN_AFTER: Final = 0.5
 _PAGE_HEADERS: Final = {
@@ -30,12 +31,18 @@ _PAGE_HEADERS: Final = {
 }
 
 
-def create_app(settings: Settings | None = None, *, gateway: Gateway | None = None) -> Starlette:
+def create_app(
+    settings: Settings | None = None,
+    *,
+    gateway: Gateway | None = None,
+    shared_metrics: WorkerMetrics | None = None,
+) -> Starlette:
     """Return the application, for any ASGI server: `uvicorn --factory …gateway.app:create_app`.
 
     Args:
         settings: By default those of the environment.
         gateway: One that the caller wants to drain itself.
+        shared_metrics: Those of all processes that serve, if there are several.
 
     Raises:
         SetupError: a setting is wrong.
@@ -59,7 +66,11 @@ def create_app(settings: Settings | None = None, *, gateway: Gateway | None = No
         return await get_events(request, served)
 
     async def metrics(_request: Request) -> Response:
-        return Response(served.metrics.render(), media_type=CONTENT_TYPE)
+        if shared_metrics is not None:
+            text = await shared_metrics.render()
+        else:
+            text = served.metrics.render()
+        return Response(text, media_type=CONTENT_TYPE)
 
     return Starlette(
         routes=[

@@ -11,7 +11,7 @@ import gc
 import logging
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from typing import Final
 
 import uvicorn
@@ -20,6 +20,7 @@ from jarvis_mesh.config.settings import Settings
 from jarvis_mesh.gateway.app import create_app
 from jarvis_mesh.gateway.gateway import Gateway
 from jarvis_mesh.gateway.sockets import HttpProtocol, WebSocketProtocol
+from jarvis_mesh.gateway.worker_metrics import WorkerMetrics, WorkerPlace
 from jarvis_mesh.schema.wire import MAX_MESSAGE_BYTES
 
 GC_ALLOCATIONS: Final = 20_000
@@ -56,10 +57,18 @@ class _Server(uvicorn.Server):
 _OURS_ONLY: Final = _OursOnly()
 
 
-async def serve(settings: Settings, sock: socket.socket, stopping: asyncio.Event) -> None:
+async def serve(
+    settings: Settings,
+    sock: socket.socket,
+    stopping: asyncio.Event,
+    place: WorkerPlace | None = None,
+) -> None:
     """Serve on *sock*, bound by the caller, until *stopping* is set; then drain and return.
 
     The stream is made or updated first if the settings have an admin URL.
+
+    Args:
+        place: Which one this is, where several processes serve.
 
     Raises:
         SetupError: the log can't be made as the settings say, or NATS is too old.
@@ -67,9 +76,10 @@ async def serve(settings: Settings, sock: socket.socket, stopping: asyncio.Event
     logging.getLogger("uvicorn.error").addFilter(_OURS_ONLY)
     gc.set_threshold(GC_ALLOCATIONS, 20, 50)
     gateway = Gateway(settings)
+    shared = None if place is None else WorkerMetrics(place, gateway.metrics.render)
     server = _Server(
         uvicorn.Config(
-            create_app(gateway=gateway),
+            create_app(gateway=gateway, shared_metrics=shared),
             lifespan="on",
             http=HttpProtocol,
             ws=WebSocketProtocol,
@@ -84,7 +94,9 @@ async def serve(settings: Settings, sock: socket.socket, stopping: asyncio.Event
             timeout_graceful_shutdown=STOP_WITHIN,
         )
     )
-    async with asyncio.TaskGroup() as tasks:
+    async with AsyncExitStack() as around, asyncio.TaskGroup() as tasks:
+        if shared is not None:
+            await around.enter_async_context(shared.answering())
         serving = tasks.create_task(server.serve(sockets=[sock]))
         told = tasks.create_task(stopping.wait())
         failed = tasks.create_task(gateway.failed.wait())
