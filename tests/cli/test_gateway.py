@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 
 import pytest
 
@@ -41,4 +42,13 @@ async def test_what_it_refuses_is_one_line(flags: tuple[str, ...], complaint: st
     code, _, stderr = await run_mesh("gateway", "--port", "0", *flags)
     assert code == 1
     assert complaint in stderr
+    assert len(stderr.splitlines()) == 1
+
+
+async def test_a_port_that_is_taken_is_one_line_and_no_worker_starts() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = str(sock.getsockname()[1])
+        code, _, stderr = await run_mesh("gateway", "--port", port, "--workers", "2")
+    assert code == 1
+    assert stderr.startswith(f"mesh: port {port} is taken")
     assert len(stderr.splitlines()) == 1

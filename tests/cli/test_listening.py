@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import sys
 
 import pytest
 
-from jarvis_mesh.cli.listening import listen, url_of
+from jarvis_mesh.cli.listening import listen, spread, url_of
 from jarvis_mesh.schema.errors import SetupError
 
 
@@ -34,3 +36,34 @@ def test_no_such_host_is_said() -> None:
         listen("", 0, insecure=True)
     with pytest.raises(SetupError, match="can't be listened on"):
         listen("192.0.2.1", 0, insecure=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere all are one socket")
+def test_connections_are_spread_over_the_sockets_of_several_processes() -> None:
+    with (
+        listen("127.0.0.1", 0, insecure=False) as sock,
+        spread(sock, 2) as sockets,
+        contextlib.ExitStack() as closing,
+    ):
+        for _ in range(200):
+            closing.enter_context(socket.create_connection(sock.getsockname(), timeout=5))
+        accepted = [_accept_all(each) for each in sockets]
+        assert sum(accepted) == 200
+        assert min(accepted) > 50
+
+
+def test_nobody_else_gets_a_port_that_processes_share() -> None:
+    with listen("127.0.0.1", 0, insecure=False) as sock, spread(sock, 3):
+        port = sock.getsockname()[1]
+        with pytest.raises(SetupError, match="is taken"):
+            listen("127.0.0.1", port, insecure=False)
+
+
+def _accept_all(sock: socket.socket) -> int:
+    sock.setblocking(False)
+    count = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sock.accept()[0].close()
+            count += 1
+    return count

@@ -60,6 +60,8 @@ class GatewayProcess:
                 stdin=DEVNULL,
                 stdout=log,
                 stderr=STDOUT,
+                # So that a test can send signals to it and its workers, as a terminal does.
+                start_new_session=True,
                 preexec_fn=end_with_parent(),
             )
         await self.ready()
