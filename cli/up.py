@@ -73,6 +73,8 @@ def up(
     """
     set_up_logs()
     settings = Settings.load(config=config, host=host, port=port, insecure=insecure or None)
+    if settings.workers > 1:
+        log.warning("one process serves: workers are for mesh gateway", workers=settings.workers)
     if monitor and "system" not in settings.families:
         log.warning("no metrics: the family system isn't among MESH_FAMILIES")
         monitor = False

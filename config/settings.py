@@ -80,7 +80,7 @@ class Settings(BaseSettings):
     port: int = Field(3200, ge=0, le=65_535)
     """0 picks a free one."""
     workers: int = Field(1, ge=1, le=256)
-    """Processes of `mesh gateway` that serve."""
+    """Processes of `mesh gateway` that serve; `mesh up` has one."""
     families: Names = BUILT_IN_FAMILIES
     """First tokens of the event types that the log stores."""
     allowed_origins: Names = ()
