@@ -97,6 +97,11 @@ class _Workers:
     def _place(self, number: int) -> WorkerPlace:
         return WorkerPlace(number, len(self._sockets), self._folder)
 
+    def _settings_of(self, place: WorkerPlace) -> Settings:
+        if place.number == 1:
+            return self._settings
+        return self._settings.model_copy(update={"nats_admin_url": None})
+
     async def _keep(self, place: WorkerPlace, sock: socket.socket) -> None:
         """Keep one worker running until everything stops."""
         deaths = 0
@@ -115,7 +120,7 @@ class _Workers:
     async def _live(self, place: WorkerPlace, sock: socket.socket) -> int | str:
         """Run one process to its end; return its exit code, or why there is none."""
         try:
-            process = await _start(self._settings, place, sock)
+            process = await _start(self._settings_of(place), place, sock)
         except OSError as error:
             return f"can't be started: {error}"
         try:
@@ -152,8 +157,6 @@ def pause_after(deaths: int) -> float:
 
 
 async def _start(settings: Settings, place: WorkerPlace, sock: socket.socket) -> Process:
-    if place.number != 1:
-        settings = settings.model_copy(update={"nats_admin_url": None})
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-P",  # or -m would look for modules where the command happens to be used

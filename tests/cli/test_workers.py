@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from jarvis_mesh.cli import workers
@@ -31,15 +32,18 @@ class Stage:
         self.clock = ManualClock()
         self.stop = StopSignals()
         self.started: list[WorkerPlace] = []
+        self.make_the_log: set[int] = set()
         self._script = script
 
-    async def start(self, _settings: Settings, place: WorkerPlace, _sock: object) -> Process:
+    async def start(self, settings: Settings, place: WorkerPlace, _sock: object) -> Process:
         self.started.append(place)
+        if settings.nats_admin_url is not None:
+            self.make_the_log.add(place.number)
         return await asyncio.create_subprocess_exec("/bin/sh", "-c", self._script(place))
 
     @asynccontextmanager
     async def running(self, count: int) -> AsyncIterator[asyncio.Task[None]]:
-        settings = Settings(workers=count)
+        settings = Settings(workers=count, nats_admin_url=SecretStr("nats://admin:x@localhost"))
         with socket.create_server(("127.0.0.1", 0)) as sock:
             async with asyncio.TaskGroup() as tasks:
                 yield tasks.create_task(run_workers(settings, sock, self.stop, self.clock))
@@ -80,6 +84,7 @@ async def test_a_worker_that_keeps_dying_is_started_again_later_and_later(
                 await stage.clock.advance(0.02)
             await stage.until_started(5)
     assert [place.number for place in stage.started] == [1, 2, 1, 1, 1]
+    assert stage.make_the_log == {1}
     assert {(entry["worker"], entry["code"]) for entry in logs[:3]} == {(1, 3)}
 
 
