@@ -71,7 +71,8 @@ class Workers(GatewayProcess):
         """Return what /metrics shows."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n")
-        text = (await reader.read()).decode().partition("\r\n\r\n")[2]
+        async with asyncio.timeout(5):
+            text = (await reader.read()).decode().partition("\r\n\r\n")[2]
         writer.close()
         lines = (line.rpartition(" ") for line in text.splitlines() if line[0] != "#")
         return {name: float(value) for name, _, value in lines}
