@@ -53,11 +53,13 @@ class Stage:
 
 
 @asynccontextmanager
-async def log_server() -> AsyncIterator[NatsServer]:
-    """Run a nats-server with an empty log."""
+async def log_server(more_conf: str = "") -> AsyncIterator[NatsServer]:
+    """Run a nats-server with an empty log, with *more_conf* after the project's nats.conf."""
     with tempfile.TemporaryDirectory() as folder:
         passwords = {user: new_password() for user in USERS}
-        nats = NatsServer(find_binary(), conf_path(), Path(folder), passwords)
+        conf = Path(folder, "nats.conf")
+        conf.write_text(conf_path().read_text() + more_conf)
+        nats = NatsServer(find_binary(), conf, Path(folder, "store"), passwords)
         try:
             await nats.start()
             await set_up_log(nats.url("admin"), LogSettings())

@@ -99,6 +99,8 @@ class Settings(BaseSettings):
     """Seconds that clients get to leave when the gateway stops."""
     high_water_bytes: Bytes = Field(32 * 1024, ge=4 * 1024, le=16 * 1024**2)
     """What a client that takes nothing may leave unsent before it has to catch up."""
+    flush_interval: Duration = Field(0.01, ge=0, le=1)
+    """Seconds that a live event may wait for others under load, at most."""
     stalled_after: Duration = Field(600.0, ge=1, le=86_400)
     """Seconds after which a client that takes nothing at all is closed."""
 

@@ -17,7 +17,7 @@ from starlette.websockets import WebSocket
 
 from jarvis_mesh.config.settings import Settings
 from jarvis_mesh.gateway.gateway import Gateway
-from jarvis_mesh.gateway.guard import Guard
+from jarvis_mesh.gateway.guard import GuardMiddleware
 from jarvis_mesh.gateway.http_events import get_events
 from jarvis_mesh.gateway.http_publish import post_events
 from jarvis_mesh.gateway.metrics import CONTENT_TYPE
@@ -81,21 +81,15 @@ def create_app(
             Route("/v1/events", events, methods=["GET", "POST"]),
             WebSocketRoute("/v1/ws", websocket),
         ],
-        middleware=[
-            Middleware(
-                Guard,
-                allowed_origins=served.settings.allowed_origins,
-                any_host=served.settings.insecure,
-            )
-        ],
+        middleware=[Middleware(GuardMiddleware, guard=served.guard)],
         lifespan=lambda _app: _living(served),
     )
 
 
 @asynccontextmanager
 async def _living(gateway: Gateway) -> AsyncIterator[None]:
-    async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(gateway.run())
+    async with gateway.tasks:
+        running = gateway.tasks.create_task(gateway.run())
         yield
         while not running.done():
             # nats-py swallows a cancellation that hits it at the wrong moment.

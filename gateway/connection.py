@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Iterator
 from typing import Final, assert_never
 
 import structlog
@@ -13,9 +14,12 @@ from jarvis_mesh.gateway.endpoint import Endpoint
 from jarvis_mesh.gateway.sender import Sender
 from jarvis_mesh.gateway.services import Services
 from jarvis_mesh.gateway.subscriptions import Subscriptions
+from jarvis_mesh.gateway.task_scope import TaskScope
+from jarvis_mesh.schema.codec import iter_items
 from jarvis_mesh.schema.cursor import parse_since
 from jarvis_mesh.schema.errors import (
     BadRequestError,
+    EventError,
     ForbiddenError,
     InternalError,
     MeshError,
@@ -35,6 +39,7 @@ from jarvis_mesh.schema.wire import (
     Unsubscribe,
     Unsubscribed,
     Welcome,
+    decode_json,
     parse_request,
     request_id,
     request_sub,
@@ -56,15 +61,17 @@ class Connection(Endpoint):
         tasks: Owns the replays and publishes of this client.
     """
 
+    __slots__ = ("_grants", "_publishing", "_subscriptions", "_tasks", "id")
+
     def __init__(
-        self, sender: Sender, grants: Grants, services: Services, tasks: asyncio.TaskGroup
+        self, sender: Sender, grants: Grants, services: Services, tasks: TaskScope
     ) -> None:
-        self._subscriptions = Subscriptions(sender, services, tasks, self._fail)
+        self._subscriptions = Subscriptions(sender, services, tasks, self.fail)
         super().__init__(sender, self._subscriptions.shared, services)
         self.id = secrets.token_hex(8)
         self._grants = grants
         self._tasks = tasks
-        self._publishing = asyncio.Semaphore(MAX_PUBLISHING)
+        self._publishing: asyncio.Semaphore | None = None
         sender.on_end = self._subscriptions.stop
 
     def welcome(self) -> None:
@@ -81,8 +88,17 @@ class Connection(Endpoint):
             )
         )
 
-    async def receive(self, value: object) -> None:
-        """Answer one message, already decoded. A refusal is an answer: the connection lives."""
+    async def hear(self, message: str | bytes) -> None:
+        """Answer all that one WebSocket message holds, one after the other."""
+        for value in _lines(message) if isinstance(message, str) else _items(message):
+            if isinstance(value, MeshError):
+                self.refuse(value)
+                await self._sender.outbox.drained()
+            else:
+                await self._receive(value)
+
+    async def _receive(self, value: object) -> None:
+        """Answer one request, already decoded. A refusal is an answer: the connection lives."""
         try:
             await self._answer(parse_request(value))
         except MeshError as error:
@@ -91,7 +107,7 @@ class Connection(Endpoint):
             log.exception("a request failed", connection=self.id)
             failure = InternalError("the gateway failed at this; its log has the details")
             self.refuse(failure, id=request_id(value), sub=request_sub(value))
-        await self._sender.drained()
+        await self._sender.outbox.drained()
 
     def refuse(self, error: MeshError, *, id: Id | None = None, sub: str | None = None) -> None:
         """Say that something was wrong with a message."""
@@ -104,13 +120,9 @@ class Connection(Endpoint):
     def fall_behind(self) -> None:
         self._subscriptions.fall_behind()
 
-    async def run(self) -> None:
-        """Keep the live subscriptions going, until cancelled."""
-        try:
-            await self._shared.run()
-        except Exception:
-            log.exception("a connection failed", connection=self.id)
-            self._fail()
+    def hang_up(self) -> None:
+        """Say nothing more: the client has gone. Idempotent."""
+        self._sender.end("", 1000, discard=True)
 
     async def close(self) -> None:
         """Let go of everything this client had. Idempotent."""
@@ -126,8 +138,10 @@ class Connection(Endpoint):
                 await self._subscriptions.close(request.sub)
                 self._sender.say(Unsubscribed(id=request.id, sub=request.sub))
             case Publish():
+                if self._publishing is None:  # most clients never do
+                    self._publishing = asyncio.Semaphore(MAX_PUBLISHING)
                 await self._publishing.acquire()
-                self._tasks.create_task(self._publish(request))
+                self._tasks.spawn(self._publish(request, self._publishing))
             case Ping():
                 self._sender.say(Pong(id=request.id))
             case Auth():
@@ -137,7 +151,7 @@ class Connection(Endpoint):
             case _:
                 assert_never(request)
 
-    async def _publish(self, request: Publish) -> None:
+    async def _publish(self, request: Publish, publishing: asyncio.Semaphore) -> None:
         try:
             stored = await self._services.publishing.publish(request.event, self._grants)
             self._sender.say(Published(id=request.id, seq=stored.seq))
@@ -147,4 +161,26 @@ class Connection(Endpoint):
             log.exception("a publish failed", connection=self.id)
             self.refuse(InternalError("the gateway failed at this event"), id=request.id)
         finally:
-            self._publishing.release()
+            publishing.release()
+
+
+def _lines(text: str) -> Iterator[object]:
+    """Yield what each line holds, or the error that it is; empty lines don't count."""
+    for line in text.split("\n"):
+        if not line.strip():
+            continue
+        try:
+            yield decode_json(line)
+        except BadRequestError as error:
+            yield error
+
+
+def _items(data: bytes) -> Iterator[object]:
+    """Yield the items of a CBOR sequence, up to the error that a malformed one is.
+
+    Where the next item would start can't be known then.
+    """
+    try:
+        yield from iter_items(data)
+    except EventError as error:
+        yield BadRequestError(error.message)

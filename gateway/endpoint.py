@@ -14,6 +14,8 @@ from jarvis_mesh.schema.wire import Closing, Heartbeat
 
 INTERNAL_ERROR: Final = 1011
 """WebSocket close code (IANA registry)."""
+FAREWELL: Final = 60.0
+"""Seconds that a client which is sent away has for taking the last words."""
 
 log = structlog.get_logger(__name__)
 
@@ -21,15 +23,28 @@ log = structlog.get_logger(__name__)
 class Endpoint:
     """What all clients have: something that is sent to them, and an end."""
 
+    __slots__ = (
+        "_last_progress",
+        "_last_written",
+        "_sender",
+        "_services",
+        "_shared",
+        "_taken_bytes",
+        "_written_bytes",
+    )
+
     def __init__(self, sender: Sender, shared: SharedFeed, services: Services) -> None:
         self._sender = sender
         self._shared = shared
         self._services = services
+        # Looked at now and then, so that a delivery costs nothing for them.
+        self._written_bytes = self._taken_bytes = 0
+        self._last_written = self._last_progress = services.clock.monotonic()
 
     @property
     def is_lagging(self) -> bool:
         """Whether it is being caught up."""
-        return not (self._shared.is_live or self._sender.ended.is_set())
+        return not (self._shared.is_live or self._sender.has_ended)
 
     @property
     def subscriptions(self) -> int:
@@ -40,19 +55,22 @@ class Endpoint:
         """Let what is live go on from the log: the live feed has a hole."""
         self._shared.fall_behind()
 
-    def look_after(self, silent_since: float) -> None:
+    def look_after(self, now: float, silent_after: float) -> None:
         """End a client that takes nothing; tell one that was sent nothing where the log is.
 
         Args:
-            silent_since: Monotonic time; who was sent nothing after it hears a heartbeat.
+            now: Monotonic time.
+            silent_after: Seconds after which a heartbeat is due.
         """
-        if self._sender.ended.is_set():
-            return
-        if self._sender.stalled_for() >= self._services.stalled_after:
+        self._note_progress(now)
+        if self._sender.has_ended:
+            if now - self._last_written >= FAREWELL:
+                self.abort()
+        elif now - self._last_progress >= self._services.stalled_after:
             log.warning("a client takes nothing", seconds=self._services.stalled_after)
             self._services.metrics.drop("stalled")
             self.end("stalled", TRY_AGAIN_LATER, discard=True)
-        elif self._shared.is_live and self._sender.last_sent <= silent_since:
+        elif self._shared.is_live and now - self._last_written >= silent_after:
             position = self._position()
             if position is not None:
                 self._sender.say(Heartbeat(cursor=position))
@@ -62,9 +80,25 @@ class Endpoint:
         self._sender.say(Closing(reason=reason, retry_ms=self._services.retry_ms()))
         self._sender.end(reason, code, discard=discard)
 
+    def fail(self) -> None:
+        """End the connection by an error of ours, which was logged."""
+        self.end("internal", INTERNAL_ERROR)
+
+    def abort(self) -> None:
+        """Cut the connection. Idempotent."""
+        self._sender.outbox.abort()
+
+    def _note_progress(self, now: float) -> None:
+        outbox = self._sender.outbox
+        unacknowledged = outbox.unacknowledged_bytes()
+        taken = outbox.written_bytes - unacknowledged
+        if taken != self._taken_bytes or not unacknowledged:
+            self._taken_bytes = taken
+            self._last_progress = now
+        if outbox.written_bytes != self._written_bytes:
+            self._written_bytes = outbox.written_bytes
+            self._last_written = now
+
     def _position(self) -> str | None:
         live = self._services.live
         return str(Cursor(live.epoch, live.position)) if live.epoch else None
-
-    def _fail(self) -> None:
-        self.end("internal", INTERNAL_ERROR)

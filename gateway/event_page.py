@@ -74,8 +74,12 @@ class EventPage:
         if self._feed.engine.is_live:
             self._complete()
 
-    def look_after(self, silent_since: float) -> None:
+    def look_after(self, now: float, silent_after: float) -> None:
         """Do nothing: a page has an end of its own."""
+
+    def abort(self) -> None:
+        """End the page now."""
+        self._complete()
 
     def end(self, reason: str, code: int, *, discard: bool = False) -> None:
         """End the page now; its client comes back with its cursor."""

@@ -5,10 +5,6 @@ Source: docs/protocol.md, "HTTP".
 
 from __future__ import annotations
 
-import asyncio
-from functools import partial
-from typing import Final
-
 import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -18,16 +14,14 @@ from jarvis_mesh.gateway.feed import Feed
 from jarvis_mesh.gateway.formats import Format
 from jarvis_mesh.gateway.gateway import Gateway
 from jarvis_mesh.gateway.lifetime import live_out
-from jarvis_mesh.gateway.outbox import Outbox
+from jarvis_mesh.gateway.outbox import QueuedOutbox
 from jarvis_mesh.gateway.sender import Sender
 from jarvis_mesh.gateway.services import Services
 from jarvis_mesh.gateway.shared_feed import SharedFeed
-from jarvis_mesh.gateway.sockets import transport_of, unacknowledged_bytes
+from jarvis_mesh.gateway.sockets import transport_of
+from jarvis_mesh.gateway.task_scope import TaskScope
 from jarvis_mesh.schema.cursor import Cursor
 from jarvis_mesh.schema.wire import Live, Subscribed
-
-FAREWELL: Final = 60.0
-"""Seconds that a client which is being sent away has for taking the last bytes."""
 
 log = structlog.get_logger(__name__)
 
@@ -61,38 +55,31 @@ class EventStream(Response):
             await self._feed.close()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        services, transport = self._gateway.services, transport_of(scope)
-        outbox = Outbox(self._gateway.settings.high_water_bytes, self._form.separator)
-        unacknowledged = partial(unacknowledged_bytes, transport)
-        encoded_runs = services.encoded_runs
-        sender = Sender(self._form, outbox, encoded_runs, services.clock, unacknowledged)
+        gateway, transport = self._gateway, transport_of(scope)
+        limit = gateway.settings.high_water_bytes
+        outbox = QueuedOutbox(limit, self._form.separator, transport)
+        sender = Sender(self._form, outbox, gateway.services.encoded_runs)
         patterns = [each.pattern for each in self._feed.filters]
         sender.say(Subscribed(filters=patterns, cursor=str(self._cursor)))
-        client = StreamClient(self._feed, sender, services)
+        tasks = TaskScope(gateway.tasks)
+        client = StreamClient(self._feed, sender, gateway.services, tasks)
         headers = self.raw_headers
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        async with asyncio.TaskGroup() as tasks:
-            with self._gateway.serving(client):
-                try:
-                    await live_out(
-                        tasks,
-                        sender,
-                        transport,
-                        listening=_until_gone(receive),
-                        writing=_write(send, outbox),
-                        feeding=client.run(),
-                        farewell=FAREWELL,
-                        hurry=self._gateway.hurry,
-                    )
-                finally:
-                    client.close()
+        with gateway.serving(client):
+            tasks.spawn(client.run())
+            try:
+                leaving, writing = _until_gone(receive), _write(send, outbox)
+                await live_out(outbox, transport, leaving, writing=writing)
+            finally:
+                client.close()
+                await tasks.cancel()
 
 
 class StreamClient(Endpoint):
     """The client of a stream, with its one feed."""
 
-    def __init__(self, feed: Feed, sender: Sender, services: Services) -> None:
-        super().__init__(sender, SharedFeed(sender, services), services)
+    def __init__(self, feed: Feed, sender: Sender, services: Services, tasks: TaskScope) -> None:
+        super().__init__(sender, SharedFeed(sender, services, tasks, self.fail), services)
         self.sub = None
         self.feed = feed
         self.live_after = 0
@@ -103,12 +90,12 @@ class StreamClient(Endpoint):
         self._shared.stop()
 
     async def run(self) -> None:
-        """Bring the feed to live and keep it going, until cancelled."""
+        """Bring the feed to live, where its group keeps it going."""
         try:
             await self._run()
         except Exception:
             log.exception("a stream failed")
-            self._fail()
+            self.fail()
 
     async def _run(self) -> None:
         # Even one from now: the live feed has moved on since it was opened.
@@ -117,7 +104,6 @@ class StreamClient(Endpoint):
         await self.feed.begin(self._shared)
         replayed = await self._shared.catch_up()
         self._sender.say(Live(cursor=str(self.feed.now()), replayed=replayed))
-        await self._shared.run()
 
 
 async def _until_gone(receive: Receive) -> None:
@@ -125,7 +111,7 @@ async def _until_gone(receive: Receive) -> None:
         pass
 
 
-async def _write(send: Send, outbox: Outbox) -> None:
+async def _write(send: Send, outbox: QueuedOutbox) -> None:
     while message := await outbox.take():
         await send({"type": "http.response.body", "body": message, "more_body": True})
         outbox.sent()

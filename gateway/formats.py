@@ -9,6 +9,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from websockets.frames import Frame, Opcode
+
 from jarvis_mesh.gateway.stored_event import StoredEvent
 from jarvis_mesh.schema.wire import (
     CBOR_SUBPROTOCOL,
@@ -33,6 +35,9 @@ class Format(Hashable, Protocol):
     def separator(self) -> bytes:
         """What stands between messages that are sent together."""
 
+    def frame(self, joined: bytes) -> bytes:
+        """Return the WebSocket frame of messages that are sent together."""
+
     def encode(self, notice: Notice) -> bytes:
         """Return the bytes of anything but an event."""
 
@@ -55,6 +60,9 @@ class Json:
     def separator(self) -> bytes:
         return b"" if self.terminated else b"\n"
 
+    def frame(self, joined: bytes) -> bytes:
+        return _frame(Opcode.TEXT, joined)
+
     def encode(self, notice: Notice) -> bytes:
         return self._line(encode_json(notice))
 
@@ -76,6 +84,9 @@ class Cbor:
     is_text = False
     separator = b""
 
+    def frame(self, joined: bytes) -> bytes:
+        return _frame(Opcode.BINARY, joined)
+
     def encode(self, notice: Notice) -> bytes:
         return encode_cbor(notice)
 
@@ -95,6 +106,9 @@ class ServerSentEvents:
 
     epoch: str
     separator = b""
+
+    def frame(self, joined: bytes) -> bytes:
+        raise NotImplementedError("event streams go over HTTP")
 
     def encode(self, notice: Notice) -> bytes:
         match notice:
@@ -117,6 +131,10 @@ class ServerSentEvents:
 
     def event_for(self, event: StoredEvent, sub: str) -> bytes:
         return self.event(event)
+
+
+def _frame(opcode: Opcode, joined: bytes) -> bytes:
+    return Frame(opcode, joined).serialize(mask=False)
 
 
 JSON: Final = Json()

@@ -13,6 +13,8 @@ import structlog
 from jarvis_mesh.config.settings import Settings
 from jarvis_mesh.gateway.encoded_runs import EncodedRuns
 from jarvis_mesh.gateway.fanout import Fanout
+from jarvis_mesh.gateway.flusher import Flusher
+from jarvis_mesh.gateway.guard import Guard
 from jarvis_mesh.gateway.inbox import Inbox
 from jarvis_mesh.gateway.live_feed import LiveFeed
 from jarvis_mesh.gateway.log_pages import LogPages
@@ -29,6 +31,8 @@ from jarvis_mesh.schema.types import TypeRegistry
 
 RETRY: Final = 0.25
 """Seconds between attempts at what needs NATS."""
+CLIENTS_AT_ONCE: Final = 250
+"""Clients that are looked after in one go, which takes a millisecond."""
 CUT_WITHIN: Final = 1.0
 """Seconds for connections that are cut to be gone."""
 RESTARTING: Final = 1012
@@ -51,11 +55,14 @@ class Client(Protocol):
     def fall_behind(self) -> None:
         """Let what is live go on from the log: the live feed has a hole."""
 
-    def look_after(self, silent_since: float) -> None:
+    def look_after(self, now: float, silent_after: float) -> None:
         """Do what is due now and then."""
 
     def end(self, reason: str, code: int, *, discard: bool = False) -> None:
         """Send it away."""
+
+    def abort(self) -> None:
+        """Cut the connection. Idempotent."""
 
 
 class Gateway:
@@ -64,8 +71,8 @@ class Gateway:
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         self.settings = settings
         self.is_draining = False
-        self.hurry = asyncio.Event()
-        """Set when clients have no more time to take their last words."""
+        self.tasks = asyncio.TaskGroup()
+        """Owns what runs for single clients; entered by whoever runs the gateway."""
         self.failed = asyncio.Event()
         """Set when `run` ended by an error: the process should be replaced."""
         self.failure: Exception | None = None
@@ -74,9 +81,10 @@ class Gateway:
         self._log_nats = NatsConnection()
         self._live_inbox = Inbox(self._live_nats)
         self._log_inbox = Inbox(self._log_nats)
-        self._clients: set[Client] = set()
+        self._clients: dict[Client, None] = {}
         self._nobody = asyncio.Event()
         self._nobody.set()
+        self.guard = Guard(settings.allowed_origins, any_host=settings.insecure)
         self.metrics = Metrics()
         reader = LogReader(self._log_inbox)
         here = LogReader(self._live_inbox)
@@ -90,7 +98,7 @@ class Gateway:
             pages=self._pages,
             reader=reader,
             publishing=Publishing(self._live_inbox, types, self._clock),
-            fanout=Fanout(),
+            fanout=Fanout(Flusher(self._clock, settings.flush_interval)),
             encoded_runs=EncodedRuns(),
             metrics=self.metrics,
             clock=self._clock,
@@ -139,17 +147,25 @@ class Gateway:
         self.failure = error
         self.failed.set()
 
+    def add(self, client: Client) -> None:
+        """Count *client* among those that are served."""
+        self._clients[client] = None
+        self._nobody.clear()
+
+    def remove(self, client: Client) -> None:
+        """Undo `add`. Idempotent."""
+        self._clients.pop(client, None)
+        if not self._clients:
+            self._nobody.set()
+
     @contextmanager
     def serving(self, client: Client) -> Iterator[None]:
         """Count *client* among those that are served while it lasts."""
-        self._clients.add(client)
-        self._nobody.clear()
+        self.add(client)
         try:
             yield
         finally:
-            self._clients.discard(client)
-            if not self._clients:
-                self._nobody.set()
+            self.remove(client)
 
     async def drain(self) -> None:
         """Send all clients away and return when they are gone, or after the drain time."""
@@ -161,7 +177,8 @@ class Gateway:
                 await self._nobody.wait()
         except TimeoutError:
             log.warning("drained not wholly: cutting the rest", clients=len(self._clients))
-            self.hurry.set()
+            for client in tuple(self._clients):
+                client.abort()
             with suppress(TimeoutError):  # the server ends what is left even then
                 async with asyncio.timeout(CUT_WITHIN):
                     await self._nobody.wait()
@@ -242,12 +259,17 @@ class Gateway:
                 await self._clock.sleep(RETRY)
 
     async def _look_after_clients(self) -> None:
-        heartbeat = self.settings.heartbeat
+        interval = min(1.0, self.settings.heartbeat / 4)
+        silent_after = self.settings.heartbeat - interval
         while True:
-            await self._clock.sleep(min(1.0, heartbeat / 4))
-            silent_since = self._clock.monotonic() - heartbeat
-            for client in tuple(self._clients):
-                client.look_after(silent_since)
+            clients = tuple(self._clients)
+            # A few at a time: to look after thousands takes as long as a flush.
+            slices = max(1, len(clients) // CLIENTS_AT_ONCE)
+            for number in range(slices):
+                await self._clock.sleep(interval / slices)
+                now = self._clock.monotonic()
+                for client in clients[number::slices]:
+                    client.look_after(now, silent_after)
 
     def _show_gauges(self) -> None:
         gauge, clients = self.metrics.gauge, self._clients

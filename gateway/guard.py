@@ -27,20 +27,42 @@ _OPEN_TO_ALL: Final = frozenset({"/healthz", "/readyz"})
 
 
 class Guard:
-    """ASGI middleware that answers 403 to what comes from elsewhere.
+    """Says who may not.
 
     Args:
         allowed_origins: Origins beside the gateway's own, such as `https://app.example`.
         any_host: Whether Host may be any name, as when it listens beyond loopback.
     """
 
-    def __init__(self, app: ASGIApp, allowed_origins: Collection[str], *, any_host: bool) -> None:
-        self._app = app
+    def __init__(self, allowed_origins: Collection[str], *, any_host: bool) -> None:
         self._allowed_origins = frozenset(allowed_origins)
         self._any_host = any_host
 
+    def refusal(self, headers: Headers) -> str | None:
+        """Return why a request with these *headers* is refused; `None` if it isn't."""
+        hosts = headers.getlist("host")
+        if len(hosts) != 1:
+            return "A request has one Host."
+        if not self._any_host and not is_loopback(hosts[0]):
+            return "Without authentication the gateway answers to localhost only."
+        for origin in headers.getlist("origin"):
+            own = (f"http://{hosts[0]}", f"https://{hosts[0]}")
+            if origin not in own and origin not in self._allowed_origins:
+                return f"Pages of {origin!r:.100} may not; see MESH_ALLOWED_ORIGINS."
+        return None
+
+
+class GuardMiddleware:
+    """ASGI middleware that answers 403 to what the guard refuses."""
+
+    def __init__(self, app: ASGIApp, guard: Guard) -> None:
+        self._app = app
+        self._guard = guard
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        reason = self._refusal(scope)
+        reason = None
+        if scope["type"] in ("http", "websocket") and scope["path"] not in _OPEN_TO_ALL:
+            reason = self._guard.refusal(Headers(scope=scope))
         if reason is None:
             await self._app(scope, receive, send)
             return
@@ -49,21 +71,6 @@ class Guard:
             await WebSocket(scope, receive, send).send_denial_response(response)
         else:
             await response(scope, receive, send)
-
-    def _refusal(self, scope: Scope) -> str | None:
-        if scope["type"] not in ("http", "websocket") or scope["path"] in _OPEN_TO_ALL:
-            return None
-        headers = Headers(scope=scope)
-        hosts = headers.getlist("host")
-        if len(hosts) != 1:
-            return "A request has one Host."
-        if not self._any_host and not is_loopback(hosts[0]):
-            return "Without authentication the gateway answers to localhost only."
-        own = {f"{scheme}://{hosts[0]}" for scheme in ("http", "https")}
-        for origin in headers.getlist("origin"):
-            if origin not in self._allowed_origins | own:
-                return f"Pages of {origin!r:.100} may not; see MESH_ALLOWED_ORIGINS."
-        return None
 
 
 def is_loopback(host: str) -> bool:

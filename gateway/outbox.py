@@ -1,37 +1,91 @@
 """What waits to be written to one client: in order, joined into few writes, never much.
 
 Nobody is refused here. Who writes looks first: a live feed leaves a client that `is_full`, a
-catch-up waits until it `is_drained`, and answers are one for each message that was read.
+catch-up waits until it is `drained`, and answers are one for each message that was read.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Final, Protocol
+
+from jarvis_mesh.gateway.sockets import unacknowledged_bytes
 
 JOIN_BYTES: Final = 16 * 1024
-"""Messages are joined up to this size; a larger one goes alone."""
+"""Messages for one client are joined up to this size; a larger one goes alone."""
 BURST_BYTES: Final = 1024 * 1024
 """What may wait while nothing says yet that the socket is slow: the bytes of a burst, which
 are shared by all who get them."""
 
 
-class Outbox:
-    """A queue of encoded messages between the gateway and one socket.
+class Burst(Protocol):
+    """Messages that go to several clients at once."""
+
+    @property
+    def joined(self) -> bytes:
+        """The messages as one."""
+
+    @property
+    def frame(self) -> bytes:
+        """The same as a WebSocket frame."""
+
+
+class Outbox(Protocol):
+    """The way to one client."""
+
+    written_bytes: int
+    """All that was written so far."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the socket takes nothing and the high-water mark is passed."""
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether a catch-up may write more."""
+
+    async def drained(self) -> None:
+        """Return once it may; at once if so."""
+
+    def write(self, message: bytes) -> None:
+        """Send an encoded message, copied nowhere."""
+
+    def write_burst(self, burst: Burst) -> None:
+        """Send what others get too."""
+
+    def unacknowledged_bytes(self) -> int:
+        """Return how many bytes the client's side hasn't taken in yet."""
+
+    def finish(self, code: int, reason: str, *, discard: bool) -> None:
+        """Close after what is queued, or at once when that is to be discarded."""
+
+    def abort(self) -> None:
+        """Cut the connection. Idempotent."""
+
+
+class QueuedOutbox:
+    """A queue between the gateway and a socket that an ASGI server writes to.
 
     Args:
         high_water_bytes: With more than these unsent, a socket that takes nothing is too slow.
         separator: What stands between joined messages.
+        transport: That of the socket, where the server shows it.
     """
 
-    def __init__(self, high_water_bytes: int, separator: bytes) -> None:
-        self.taken_bytes = 0
-        """All that was handed to the socket so far."""
+    def __init__(
+        self, high_water_bytes: int, separator: bytes, transport: asyncio.Transport | None
+    ) -> None:
+        self.written_bytes = 0
         self.unsent_bytes = 0
         """What waits, with what the socket hasn't accepted yet."""
+        self.close_code = 1000
+        self.close_reason = ""
+        self.aborted = asyncio.Event()
+        """Set when the connection is to be cut, whatever is left."""
         self._high_water_bytes = high_water_bytes
         self._low_water_bytes = high_water_bytes // 4
         self._separator = separator
+        self._transport = transport
         self._messages: list[bytes] = []
         self._in_flight_bytes = 0
         self._is_finished = False
@@ -41,33 +95,39 @@ class Outbox:
 
     @property
     def is_full(self) -> bool:
-        """Whether the socket takes nothing and the high-water mark is passed."""
         limit = self._high_water_bytes if self._in_flight_bytes else BURST_BYTES
         return self.unsent_bytes > limit
 
     @property
     def is_drained(self) -> bool:
-        """Whether few bytes are unsent."""
         return self._below_low_water.is_set()
 
     async def drained(self) -> None:
-        """Return once few bytes are unsent; at once if so."""
         await self._below_low_water.wait()
 
     def write(self, message: bytes) -> None:
-        """Queue *message*; it is copied nowhere."""
         self._messages.append(message)
+        self.written_bytes += len(message)
         self.unsent_bytes += len(message)
         self._wake_writer.set()
         if self.unsent_bytes > self._low_water_bytes:
             self._below_low_water.clear()
 
-    def finish(self, *, discard: bool = False) -> None:
-        """Let `take` end after what is queued, or at once when that is to be discarded."""
+    def write_burst(self, burst: Burst) -> None:
+        self.write(burst.joined)
+
+    def unacknowledged_bytes(self) -> int:
+        return self.unsent_bytes + unacknowledged_bytes(self._transport)
+
+    def finish(self, code: int, reason: str, *, discard: bool) -> None:
+        self.close_code, self.close_reason = code, reason
         self._is_finished = True
         if discard:
             self._messages.clear()
         self._wake_writer.set()
+
+    def abort(self) -> None:
+        self.aborted.set()
 
     async def take(self) -> bytes:
         """Return the next messages, joined, once there are some; empty after the last one.
@@ -86,7 +146,6 @@ class Outbox:
         if not self._messages and not self._is_finished:
             self._wake_writer.clear()
         self._in_flight_bytes = size
-        self.taken_bytes += len(joined)
         return joined
 
     def sent(self) -> None:

@@ -12,16 +12,17 @@ import logging
 import socket
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
-from typing import Final
+from functools import partial
+from typing import Final, cast
 
 import uvicorn
 
 from jarvis_mesh.config.settings import Settings
 from jarvis_mesh.gateway.app import create_app
 from jarvis_mesh.gateway.gateway import Gateway
-from jarvis_mesh.gateway.sockets import HttpProtocol, WebSocketProtocol
+from jarvis_mesh.gateway.sockets import HttpProtocol
+from jarvis_mesh.gateway.websocket_protocol import WebSocketProtocol
 from jarvis_mesh.gateway.worker_metrics import WorkerMetrics, WorkerPlace
-from jarvis_mesh.schema.wire import MAX_MESSAGE_BYTES
 
 GC_ALLOCATIONS: Final = 20_000
 """Allocations between two looks of the garbage collector, which by default takes one every 700
@@ -82,12 +83,7 @@ async def serve(
             create_app(gateway=gateway, shared_metrics=shared),
             lifespan="on",
             http=HttpProtocol,
-            ws=WebSocketProtocol,
-            ws_max_size=MAX_MESSAGE_BYTES,
-            # Payloads are zstd already.
-            ws_per_message_deflate=False,
-            # A slow reader isn't a dead one; heartbeats are the protocol's own.
-            ws_ping_interval=None,
+            ws=cast(type[asyncio.Protocol], partial(WebSocketProtocol, gateway)),
             log_config=None,
             access_log=False,
             server_header=False,

@@ -10,20 +10,29 @@ Source: docs/protocol.md, "Slow readers".
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, Protocol
+
+import structlog
 
 from jarvis_mesh.gateway.catchup import Missing, belongs, unreadable
 from jarvis_mesh.gateway.feed import Feed
 from jarvis_mesh.gateway.interest import Interest
+from jarvis_mesh.gateway.latch import Latch
+from jarvis_mesh.gateway.outbox import Outbox
 from jarvis_mesh.gateway.page import Run
 from jarvis_mesh.gateway.sender import Sender
 from jarvis_mesh.gateway.services import Services
 from jarvis_mesh.gateway.stored_event import StoredEvent
+from jarvis_mesh.gateway.task_scope import TaskScope
 from jarvis_mesh.schema.cursor import Cursor
 from jarvis_mesh.schema.filters import Filter
 from jarvis_mesh.schema.wire import Gap, Lagging, Live
+
+log = structlog.get_logger(__name__)
+
+
+_NOTHING: Final[frozenset[Interest]] = frozenset()
 
 
 class Part(Protocol):
@@ -43,24 +52,49 @@ class Part(Protocol):
 
 
 class SharedFeed:
-    """The live subscriptions of one connection. `run` catches up when they are behind."""
+    """The live subscriptions of one connection.
 
-    def __init__(self, sender: Sender, services: Services) -> None:
+    Args:
+        sender: Says things to the client.
+        services: What all connections of the gateway share.
+        tasks: Owns the catching up.
+        on_failure: Called when that failed by an error of ours.
+    """
+
+    __slots__ = (
+        "_caught_up",
+        "_feed",
+        "_joined",
+        "_live",
+        "_on_failure",
+        "_parts",
+        "_sender",
+        "_services",
+        "_tasks",
+    )
+
+    def __init__(
+        self,
+        sender: Sender,
+        services: Services,
+        tasks: TaskScope,
+        on_failure: Callable[[], None],
+    ) -> None:
         self._sender = sender
         self._services = services
+        self._tasks = tasks
+        self._on_failure = on_failure
         self._live = services.live
         self._feed = Feed((), services)  # its interests are those of the parts, who close them
         self._feed.engine.join()
         self._parts: dict[Part, None] = {}
-        self._joined: frozenset[Interest] = frozenset()
-        self._behind = asyncio.Event()
-        self._caught_up = asyncio.Event()
-        self._caught_up.set()
+        self._joined: frozenset[Interest] = _NOTHING
+        self._caught_up = Latch(is_open=True)
 
     @property
     def is_live(self) -> bool:
         """Whether events come from the live feed, not from the log."""
-        return self._caught_up.is_set()
+        return self._caught_up.is_open
 
     async def caught_up(self) -> None:
         """Return once events come from the live feed; at once if so."""
@@ -84,48 +118,50 @@ class SharedFeed:
 
     def start(self, cursor: Cursor) -> None:
         """Be behind from the beginning: what follows *cursor* comes from the log."""
-        self._caught_up.clear()
+        self._caught_up.close()
         self._leave_group()
         self._feed.engine.filters = self._filters()
         self._feed.engine.fall_behind(cursor)
 
     def fall_behind(self) -> None:
         """Leave the live feed, whose position is where to go on from."""
-        if self.is_live and self._parts:
-            self.start(self._feed.now())
-            self._behind.set()
-            self._services.metrics.lagged.inc()
-
-    async def run(self) -> None:
-        """Catch up whenever the connection has fallen behind, until cancelled."""
-        while True:
-            await self._behind.wait()
-            await self._sender.drained()
-            behind = self._live.position - self._feed.engine.cursor.seq
-            self._sender.say(Lagging(behind=max(behind, 0)))
-            await self.catch_up()
-            self._sender.say(Live(cursor=str(self._feed.now())))
+        if self._sender.group is not None:
+            self._sender.group.flush()
+        self.fall_behind_at(self._live.position)
 
     async def catch_up(self) -> int:
         """Bring a connection that is behind to live; return how many events that took."""
         await self._feed.pursue(self)
-        self._behind.clear()
-        self._caught_up.set()
+        self._caught_up.open()
         self._follow_parts()
         return self._feed.engine.replayed
 
+    async def _recover(self) -> None:
+        try:
+            await self._sender.outbox.drained()
+            behind = self._live.position - self._feed.engine.cursor.seq
+            self._sender.say(Lagging(behind=max(behind, 0)))
+            await self.catch_up()
+            self._sender.say(Live(cursor=str(self._feed.now())))
+        except Exception:
+            log.exception("a connection failed")
+            self._on_failure()
+
     # As a group sees it
 
-    def write_live(self, message: bytes) -> None:
-        """Send an encoded live event, unless too much is unsent."""
-        if self._sender.is_full:
-            self.fall_behind()
-        else:
-            self._sender.send(message)
+    @property
+    def outbox(self) -> Outbox:
+        return self._sender.outbox
+
+    def fall_behind_at(self, seq: int) -> None:
+        if self.is_live and self._parts:
+            self.start(Cursor(self._live.epoch, seq))
+            self._services.metrics.lagged.inc()
+            self._tasks.spawn(self._recover())
 
     def skip_unreadable(self, event: StoredEvent) -> None:
         """Say to every part which it is for that an event can't be delivered."""
-        if self._sender.is_full:
+        if self._sender.outbox.is_full:
             self.fall_behind()
         else:
             self.miss(unreadable(event, self._live.epoch))
@@ -134,10 +170,10 @@ class SharedFeed:
 
     @property
     def is_drained(self) -> bool:
-        return self._sender.is_drained
+        return self._sender.outbox.is_drained
 
     async def drained(self) -> None:
-        await self._sender.drained()
+        await self._sender.outbox.drained()
 
     def put(self, run: Run) -> None:
         self._sender.say_events(run)
@@ -169,14 +205,15 @@ class SharedFeed:
         return tuple(dict.fromkeys(filters))
 
     def _join_group(self, interests: frozenset[Interest]) -> None:
-        if interests and not self._sender.ended.is_set():
-            position = self._live.position
-            self._services.fanout.join(self, interests, self._sender.form, position)
+        if interests and not self._sender.has_ended:
+            fanout, position = self._services.fanout, self._live.position
+            self._sender.group = fanout.join(self, interests, self._sender.form, position)
             self._joined = interests
 
     def _leave_group(self) -> None:
         self._services.fanout.leave(self, self._joined, self._sender.form)
-        self._joined = frozenset()
+        self._sender.group = None
+        self._joined = _NOTHING
 
 
 def gap(sub: str | None, missing: Missing, from_seq: int) -> Gap:

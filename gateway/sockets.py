@@ -1,4 +1,4 @@
-"""uvicorn's protocols, with sockets set for small, urgent messages, and shown to the application.
+"""uvicorn's HTTP protocol, with sockets set for small, urgent messages, and shown to the app.
 
 asyncio switches Nagle's algorithm off only where a socket says that its protocol is TCP, which
 those accepted from `socket.create_server` don't: a `subscribed` then waits 40 ms for the client
@@ -17,11 +17,13 @@ import socket
 import struct
 import sys
 import termios
-from typing import Any, Final, cast
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, Protocol, cast
 
+import httptools
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
 
 BUFFER_BYTES: Final = 16 * 1024
 """What asyncio keeps of a socket that takes nothing, before writing is paused."""
@@ -30,21 +32,26 @@ UNSENT_BYTES: Final = 64 * 1024
 _TRANSPORT: Final = "jarvis_mesh.transport"
 
 
-class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """A WebSocket."""
+class UpgradeRequest(NamedTuple):
+    """A request for a WebSocket."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        _set_up(transport)
-        super().connection_made(transport)
+    path: str
+    method: str
+    protocol: str
+    """Such as `HTTP/1.1`."""
+    headers: list[tuple[bytes, bytes]]
+    """Names in lower case."""
 
-    async def run_asgi(self) -> None:
-        extensions = cast(dict[str, Any], self.scope["extensions"])
-        extensions[_TRANSPORT] = self.transport
-        await super().run_asgi()
+
+class Upgraded(Protocol):
+    """What serves a WebSocket."""
+
+    def upgrade(self, transport: asyncio.Transport, request: UpgradeRequest) -> None:
+        """Answer *request*."""
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """HTTP/1.1."""
+    """HTTP/1.1, up to where a client asks for a WebSocket."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         _set_up(transport)
@@ -53,6 +60,27 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         cast(dict[str, Any], self.scope)["extensions"] = {_TRANSPORT: self.transport}
+
+    def handle_websocket_upgrade(self) -> None:
+        """Let the class that is uvicorn's `ws` answer, with the headers as they were parsed.
+
+        uvicorn writes them down again for it to parse once more.
+        """
+        self.connections.discard(self)
+        make = cast(Callable[[ServerState], Upgraded], self.ws_protocol_class)
+        upgraded = make(self.server_state)
+        self.transport.set_protocol(cast(asyncio.BaseProtocol, upgraded))
+        upgraded.upgrade(
+            self.transport,
+            UpgradeRequest(
+                path=httptools.parse_url(self.url).path.decode("latin-1"),
+                method=self.scope["method"],
+                protocol=f"HTTP/{self.scope['http_version']}",
+                headers=self.headers,
+            ),
+        )
+        # Parser and protocol hold each other: without this they wait for the garbage collector.
+        self.parser = None  # type: ignore[assignment]
 
 
 def transport_of(scope: Scope) -> asyncio.Transport | None:

@@ -15,6 +15,7 @@ from jarvis_mesh.gateway.page import Run
 from jarvis_mesh.gateway.sender import Sender
 from jarvis_mesh.gateway.services import Services
 from jarvis_mesh.gateway.shared_feed import SharedFeed, gap
+from jarvis_mesh.gateway.task_scope import TaskScope
 from jarvis_mesh.schema.cursor import Since
 from jarvis_mesh.schema.errors import (
     DuplicateSubscriptionError,
@@ -33,6 +34,17 @@ class Subscription:
     Replays wait while the connection is behind, so that the client isn't slower for them.
     """
 
+    __slots__ = (
+        "_sender",
+        "_services",
+        "_shared",
+        "conflation",
+        "feed",
+        "live_after",
+        "sub",
+        "task",
+    )
+
     def __init__(
         self, sub: str, feed: Feed, shared: SharedFeed, sender: Sender, services: Services
     ) -> None:
@@ -47,12 +59,12 @@ class Subscription:
 
     @property
     def is_drained(self) -> bool:
-        return self._sender.is_drained and self._shared.is_live
+        return self._sender.outbox.is_drained and self._shared.is_live
 
     async def drained(self) -> None:
         while not self.is_drained:
             await self._shared.caught_up()
-            await self._sender.drained()
+            await self._sender.outbox.drained()
 
     def put(self, run: Run) -> None:
         self._sender.say_events(run, self.sub)
@@ -79,14 +91,16 @@ class Subscriptions:
         on_failure: Called when a replay failed by an error of ours.
     """
 
+    __slots__ = ("_on_failure", "_open", "_sender", "_services", "_tasks", "shared")
+
     def __init__(
         self,
         sender: Sender,
         services: Services,
-        tasks: asyncio.TaskGroup,
+        tasks: TaskScope,
         on_failure: Callable[[], None],
     ) -> None:
-        self.shared = SharedFeed(sender, services)
+        self.shared = SharedFeed(sender, services, tasks, on_failure)
         self._sender = sender
         self._services = services
         self._tasks = tasks
@@ -156,9 +170,11 @@ class Subscriptions:
         if request.conflate_ms is not None:
             interval = request.conflate_ms / 1000
             subscription.conflation = Conflation(interval, feed, subscription, self._services)
-        if feed.engine.is_live:
+        is_live = feed.engine.is_live
+        if is_live:
             self._go_live(subscription)
-        subscription.task = self._tasks.create_task(self._run(subscription))
+        if not is_live or subscription.conflation is not None:
+            subscription.task = self._tasks.spawn(self._run(subscription))
 
     async def _run(self, subscription: Subscription) -> None:
         try:

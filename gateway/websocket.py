@@ -1,14 +1,11 @@
-"""`GET /v1/ws`: the socket of one client, over ASGI.
+"""`GET /v1/ws` over ASGI, for servers other than ours (websocket_protocol.py).
 
 Source: docs/protocol.md, "WebSocket protocol".
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator, Sequence
-from functools import partial
-from typing import Final
+from collections.abc import Sequence
 
 from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -18,15 +15,10 @@ from jarvis_mesh.gateway.connection import Connection
 from jarvis_mesh.gateway.formats import JSON, SOCKET_FORMATS, Cbor, Json
 from jarvis_mesh.gateway.gateway import Gateway
 from jarvis_mesh.gateway.lifetime import live_out
-from jarvis_mesh.gateway.outbox import Outbox
+from jarvis_mesh.gateway.outbox import QueuedOutbox
 from jarvis_mesh.gateway.sender import Sender
-from jarvis_mesh.gateway.sockets import transport_of, unacknowledged_bytes
-from jarvis_mesh.schema.codec import iter_items
-from jarvis_mesh.schema.errors import BadRequestError, EventError, MeshError
-from jarvis_mesh.schema.wire import decode_json
-
-FAREWELL: Final = 60.0
-"""Seconds that a client which is being closed has for taking the close frame."""
+from jarvis_mesh.gateway.sockets import transport_of
+from jarvis_mesh.gateway.task_scope import TaskScope
 
 
 def choose_format(offered: Sequence[str]) -> Json | Cbor | None:
@@ -57,76 +49,36 @@ async def _deny(websocket: WebSocket, status: int, text: str) -> None:
 
 async def _serve(websocket: WebSocket, gateway: Gateway, form: Json | Cbor) -> None:
     transport = transport_of(websocket.scope)
-    outbox = Outbox(gateway.settings.high_water_bytes, form.separator)
-    unacknowledged = partial(unacknowledged_bytes, transport)
-    services = gateway.services
-    sender = Sender(form, outbox, services.encoded_runs, services.clock, unacknowledged)
-    async with asyncio.TaskGroup() as tasks:
-        connection = Connection(sender, ANYBODY, gateway.services, tasks)
-        with gateway.serving(connection):
-            connection.welcome()
-            try:
-                await live_out(
-                    tasks,
-                    sender,
-                    transport,
-                    listening=_read(websocket, connection, sender),
-                    writing=_write(websocket, sender, outbox, is_text=form.is_text),
-                    feeding=connection.run(),
-                    farewell=FAREWELL,
-                    hurry=gateway.hurry,
-                )
-            finally:
-                await connection.close()
-
-
-async def _read(websocket: WebSocket, connection: Connection, sender: Sender) -> None:
-    """Take what the client says, one message after the other."""
-    while True:
-        message = await websocket.receive()
-        if message["type"] == "websocket.disconnect":
-            return
-        text = message.get("text")
-        values = _items(message["bytes"]) if text is None else _lines(text)
-        for value in values:
-            if isinstance(value, MeshError):
-                connection.refuse(value)
-                await sender.drained()
-            else:
-                await connection.receive(value)
-
-
-def _lines(text: str) -> Iterator[object]:
-    """Yield what each line holds, or the error that it is; empty lines don't count."""
-    for line in text.split("\n"):
-        if not line.strip():
-            continue
+    outbox = QueuedOutbox(gateway.settings.high_water_bytes, form.separator, transport)
+    tasks = TaskScope(gateway.tasks)
+    sender = Sender(form, outbox, gateway.services.encoded_runs)
+    connection = Connection(sender, ANYBODY, gateway.services, tasks)
+    with gateway.serving(connection):
+        connection.welcome()
         try:
-            yield decode_json(line)
-        except BadRequestError as error:
-            yield error
+            reading = _read(websocket, connection)
+            await live_out(outbox, transport, reading, writing=_write(websocket, outbox, form))
+        finally:
+            await tasks.cancel()
+            await connection.close()
 
 
-def _items(data: bytes) -> Iterator[object]:
-    """Yield the items of a CBOR sequence, up to the error that a malformed one is.
-
-    Where the next item would start can't be known then.
-    """
-    try:
-        yield from iter_items(data)
-    except EventError as error:
-        yield BadRequestError(error.message)
+async def _read(websocket: WebSocket, connection: Connection) -> None:
+    """Take what the client says, one message after the other."""
+    while (message := await websocket.receive())["type"] != "websocket.disconnect":
+        text = message.get("text")
+        await connection.hear(message["bytes"] if text is None else text)
 
 
-async def _write(websocket: WebSocket, sender: Sender, outbox: Outbox, *, is_text: bool) -> None:
+async def _write(websocket: WebSocket, outbox: QueuedOutbox, form: Json | Cbor) -> None:
     """Write what is in the outbox until it is finished, then the close frame."""
     try:
         while message := await outbox.take():
-            if is_text:
+            if form.is_text:
                 await websocket.send_text(message.decode())
             else:
                 await websocket.send_bytes(message)
             outbox.sent()
-        await websocket.close(sender.close_code, sender.close_reason)
+        await websocket.close(outbox.close_code, outbox.close_reason)
     except (WebSocketDisconnect, RuntimeError):
         pass  # the client went while this was written; the reader hears of it too

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from jarvis_mesh.gateway.guard import Guard, is_loopback
+from jarvis_mesh.gateway.guard import Guard, GuardMiddleware, is_loopback
 
 
 async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
@@ -13,7 +13,7 @@ async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-async def status_of(guard: Guard, path: str = "/", **headers: str) -> int:
+async def status_of(guard: GuardMiddleware, path: str = "/", **headers: str) -> int:
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
@@ -52,18 +52,18 @@ async def status_of(guard: Guard, path: str = "/", **headers: str) -> int:
 async def test_only_this_machine_and_allowed_origins_pass(
     headers: dict[str, str], status: int
 ) -> None:
-    guard = Guard(app, ["https://good.example"], any_host=False)
+    guard = GuardMiddleware(app, Guard(["https://good.example"], any_host=False))
     assert await status_of(guard, **headers) == status
 
 
 async def test_beyond_loopback_any_host_passes_but_not_any_origin() -> None:
-    guard = Guard(app, [], any_host=True)
+    guard = GuardMiddleware(app, Guard([], any_host=True))
     assert await status_of(guard, host="mesh.lan:3200") == 200
     assert await status_of(guard, host="mesh.lan:3200", origin="http://evil.example") == 403
 
 
 async def test_health_is_told_to_everybody() -> None:
-    guard = Guard(app, [], any_host=False)
+    guard = GuardMiddleware(app, Guard([], any_host=False))
     assert await status_of(guard, "/healthz", host="10.0.0.7:3200") == 200
 
 

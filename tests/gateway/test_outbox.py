@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 
-from jarvis_mesh.gateway.outbox import BURST_BYTES, JOIN_BYTES, Outbox
+from jarvis_mesh.gateway.outbox import BURST_BYTES, JOIN_BYTES, QueuedOutbox
 
 
 async def test_what_is_queued_together_is_taken_together() -> None:
-    outbox = Outbox(1000, b"\n")
+    outbox = QueuedOutbox(1000, b"\n", None)
     for message in (b"a", b"b", b"c"):
         outbox.write(message)
     assert await outbox.take() == b"a\nb\nc"
 
 
 async def test_large_messages_go_in_several_takes() -> None:
-    outbox = Outbox(10 * JOIN_BYTES, b"")
+    outbox = QueuedOutbox(10 * JOIN_BYTES, b"", None)
     outbox.write(b"x" * JOIN_BYTES)
     outbox.write(b"y")
     assert await outbox.take() == b"x" * JOIN_BYTES
@@ -24,7 +24,7 @@ async def test_large_messages_go_in_several_takes() -> None:
 
 
 async def test_it_is_full_above_the_high_mark_while_the_socket_takes_nothing() -> None:
-    outbox = Outbox(10, b"")
+    outbox = QueuedOutbox(10, b"", None)
     outbox.write(b"12345678")
     await outbox.take()
     assert not outbox.is_full
@@ -35,7 +35,7 @@ async def test_it_is_full_above_the_high_mark_while_the_socket_takes_nothing() -
 
 
 async def test_a_burst_that_the_socket_had_no_chance_to_take_is_not_its_fault() -> None:
-    outbox = Outbox(10, b"")
+    outbox = QueuedOutbox(10, b"", None)
     outbox.write(b"x" * BURST_BYTES)
     assert not outbox.is_full
     outbox.write(b"x")
@@ -43,7 +43,7 @@ async def test_a_burst_that_the_socket_had_no_chance_to_take_is_not_its_fault() 
 
 
 async def test_drained_waits_for_the_low_mark() -> None:
-    outbox = Outbox(1000, b"")
+    outbox = QueuedOutbox(1000, b"", None)
     await outbox.drained()
     outbox.write(b"x" * 251)
     assert not outbox.is_drained
@@ -55,24 +55,26 @@ async def test_drained_waits_for_the_low_mark() -> None:
     assert outbox.is_drained
 
 
-async def test_what_was_taken_is_counted() -> None:
-    outbox = Outbox(1000, b"\n")
+async def test_what_was_written_and_what_of_it_was_taken_is_counted() -> None:
+    outbox = QueuedOutbox(1000, b"\n", None)
     outbox.write(b"one")
     outbox.write(b"two")
+    assert outbox.written_bytes == outbox.unacknowledged_bytes() == len(b"onetwo")
     await outbox.take()
-    assert outbox.taken_bytes == len(b"one\ntwo")
+    outbox.sent()
+    assert (outbox.written_bytes, outbox.unacknowledged_bytes()) == (len(b"onetwo"), 0)
 
 
 async def test_finish_ends_after_what_is_queued() -> None:
-    outbox = Outbox(100, b"")
+    outbox = QueuedOutbox(100, b"", None)
     outbox.write(b"last words")
-    outbox.finish()
+    outbox.finish(1000, "", discard=False)
     assert await outbox.take() == b"last words"
     assert await outbox.take() == b""
 
 
 async def test_finish_can_discard_what_is_queued() -> None:
-    outbox = Outbox(100, b"")
+    outbox = QueuedOutbox(100, b"", None)
     outbox.write(b"never sent")
-    outbox.finish(discard=True)
+    outbox.finish(1012, "draining", discard=True)
     assert await outbox.take() == b""

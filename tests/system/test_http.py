@@ -304,7 +304,8 @@ async def test_a_stream_that_was_left_is_in_no_group_any_more(
 ) -> None:
     fanouts: list[Fanout] = []
     monkeypatch.setattr(
-        "jarvis_mesh.gateway.gateway.Fanout", lambda: fanouts.append(Fanout()) or fanouts[-1]
+        "jarvis_mesh.gateway.gateway.Fanout",
+        lambda flusher: fanouts.append(Fanout(flusher)) or fanouts[-1],
     )
     async with gateway(nats_server) as mesh:
         await mesh.ready()

@@ -1,0 +1,131 @@
+"""The claims, each with its bound and what this run measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from benchmarks.fanout.results import Measured, Results
+
+PEERS = ("nats", "socketio", "starlette")
+
+
+class Unmeasured(Exception):  # noqa: N818 - not an error
+    """A row that the claim is about isn't there, or failed."""
+
+
+def print_verdicts(results: Results) -> None:
+    """Print a line for each claim: the bound, the figure, met or not."""
+    print()
+    for claim, bound, figure in _CLAIMS:
+        try:
+            value, is_met = figure(_Rows(results))
+        except Unmeasured as error:
+            print(f"{claim:<66} {bound:>12}  {'–':>10}  not measured: {error}")
+        else:
+            print(f"{claim:<66} {bound:>12}  {value:>10}  {'met' if is_met else 'NOT MET'}")
+
+
+class _Rows:
+    def __init__(self, results: Results) -> None:
+        self._results = results
+
+    def row(self, load: str, server: str = "ours-cbor") -> Measured:
+        """Return a sound row."""
+        found = self._results.get((load, server))
+        if found is None:
+            raise Unmeasured(f"{load} of {server}")
+        if found.failure:
+            raise Unmeasured(f"{load} of {server} failed")
+        return found
+
+    def cost_ratio(self, load: str, server: str, to: str) -> float:
+        """Return how many times as much a delivery of one server costs as that of another."""
+        return self.row(load, server).us_each / self.row(load, to).us_each
+
+
+Figure = Callable[[_Rows], tuple[str, bool]]
+
+
+def _at_most(value: Callable[[_Rows], float], bound: float, form: str = "{:.2f}") -> Figure:
+    return lambda rows: (form.format(got := value(rows)), got <= bound)
+
+
+def _at_least(value: Callable[[_Rows], float], bound: float, form: str = "{:.2f}") -> Figure:
+    return lambda rows: (form.format(got := value(rows)), got >= bound)
+
+
+def _carried(load: str, within_ms: float) -> Figure:
+    """Two millions a second, and the latency: less came if the end of it came later."""
+
+    def figure(rows: _Rows) -> tuple[str, bool]:
+        row = rows.row(load)
+        assert row.p99 is not None
+        text = f"{row.per_second / 1e6:.2f} M, {row.p99:.0f} ms"
+        return text, row.per_second >= 1.95e6 and row.p99 <= within_ms
+
+    return figure
+
+
+def _p99_ratio(rows: _Rows) -> float:
+    best = min(_p99(rows.row("p99", peer)) for peer in PEERS)
+    return _p99(rows.row("p99")) / best
+
+
+def _p99(row: Measured) -> float:
+    assert row.p99 is not None
+    return row.p99
+
+
+def _kb_each(rows: _Rows) -> float:
+    return max(rows.row(load).opened.kb_each for load in ("light", "10000"))
+
+
+def _handshake(rows: _Rows) -> float:
+    return max(rows.row(load).opened.us_each for load in ("light", "10000"))
+
+
+def _claims() -> Iterator[tuple[str, str, Figure]]:
+    yield (
+        "full load, 1,000 connections: CPU per delivery",
+        "≤ 0.3 µs",
+        _at_most(lambda rows: rows.row("full").us_each, 0.3),
+    )
+    for peer, bound in (("nats", 5), ("socketio", 30)):
+        yield (
+            f"full load: deliveries per CPU-second, to those of {peer}",
+            f"≥ {bound} ×",
+            _at_least(lambda rows, peer=peer: rows.cost_ratio("full", peer, "ours-cbor"), bound),
+        )
+    yield (
+        "full load: cost of JSON clients, to that of CBOR ones",
+        "≤ 1.5 ×",
+        _at_most(lambda rows: rows.cost_ratio("full", "ours-json", "ours-cbor"), 1.5),
+    )
+    for peer, most in (("floor", 1.5), ("nats", 0.6), ("socketio", 0.6)):
+        yield (
+            f"light load: cost of a delivery, to that of {peer}",
+            f"≤ {most} ×",
+            _at_most(lambda rows, peer=peer: rows.cost_ratio("light", "ours-cbor", peer), most),
+        )
+    yield "2 M deliveries/s to 1,000 connections, p99", "≤ 100 ms", _carried("2m", 100)
+    yield "2 M deliveries/s to 10,000 connections, p99", "≤ 400 ms", _carried("10000-2m", 400)
+    yield (
+        "own filter each, fan-out 1: cost of an event, to that of nats",
+        "≤ 1.5 ×",
+        _at_most(lambda rows: rows.cost_ratio("own", "ours-cbor", "nats"), 1.5),
+    )
+    yield (
+        "100 events/s, 1,000 connections: p99, to the best peer's",
+        "≤ 1.1 ×",
+        _at_most(_p99_ratio, 1.1),
+    )
+    yield "memory for a connection", "≤ 10 KB", _at_most(_kb_each, 10, "{:.1f}")
+    yield "CPU for a handshake", "≤ 300 µs", _at_most(_handshake, 300, "{:.0f}")
+    yield (
+        "10,000 connections: accepted a second",
+        "≥ 2,500",
+        _at_least(lambda rows: rows.row("10000").opened.per_second, 2_500, "{:,.0f}"),
+    )
+
+
+_CLAIMS = tuple(_claims())

@@ -1,0 +1,110 @@
+"""The way to a client whose socket is ours to write to: no queue, no task.
+
+What one turn of the loop says to this client alone is joined and written at its end; what its
+group gets is written at once, the same bytes to all. What the kernel doesn't accept stays in the
+transport's buffer. Above the high-water mark the client is full: its group leaves it out, and
+it is caught up from the log once the buffer has drained.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from websockets.protocol import Protocol, State
+
+from jarvis_mesh.gateway.formats import Format
+from jarvis_mesh.gateway.latch import Latch
+from jarvis_mesh.gateway.outbox import JOIN_BYTES, Burst
+from jarvis_mesh.gateway.sockets import unacknowledged_bytes
+
+
+class SocketOutbox:
+    """Writes frames to one transport.
+
+    Args:
+        frames: The state of the WebSocket; data frames go past it, unmasked.
+        form: What joins and frames messages.
+        high_water_bytes: With more than these in its buffer, a socket is too slow.
+    """
+
+    __slots__ = (
+        "_drained",
+        "_form",
+        "_frames",
+        "_is_finished",
+        "_message_bytes",
+        "_messages",
+        "_transport",
+        "is_full",
+        "written_bytes",
+    )
+
+    def __init__(
+        self, transport: asyncio.Transport, frames: Protocol, form: Format, high_water_bytes: int
+    ) -> None:
+        self.is_full = False
+        self.written_bytes = 0
+        self._transport = transport
+        self._frames = frames
+        self._form = form
+        self._messages: list[bytes] = []
+        self._message_bytes = 0
+        self._drained = Latch(is_open=True)
+        self._is_finished = False
+        transport.set_write_buffer_limits(high=high_water_bytes)
+
+    @property
+    def is_drained(self) -> bool:
+        return not self.is_full
+
+    async def drained(self) -> None:
+        await self._drained.wait()
+
+    def write(self, message: bytes) -> None:
+        if not self._messages:
+            asyncio.get_running_loop().call_soon(self.flush)
+        elif self._message_bytes + len(message) > JOIN_BYTES:
+            self.flush()
+        self._messages.append(message)
+        self._message_bytes += len(message)
+
+    def write_burst(self, burst: Burst) -> None:
+        if self._messages:
+            self.flush()
+        frame = burst.frame
+        self.written_bytes += len(frame)
+        self._transport.write(frame)
+
+    def flush(self) -> None:
+        """Write what was said in this turn of the loop; a no-op if that is nothing."""
+        if self._messages and not self._is_finished:
+            frame = self._form.frame(self._form.separator.join(self._messages))
+            self._messages, self._message_bytes = [], 0
+            self.written_bytes += len(frame)
+            self._transport.write(frame)
+
+    def unacknowledged_bytes(self) -> int:
+        return unacknowledged_bytes(self._transport)
+
+    def finish(self, code: int, reason: str, *, discard: bool) -> None:
+        if not discard:
+            self.flush()
+        self._is_finished = True
+        if self._frames.state is State.OPEN:
+            self._frames.send_close(code, reason)
+            self._transport.writelines(self._frames.data_to_send())
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    # As the transport sees it
+
+    def pause(self) -> None:
+        """Note that the buffer is above its high-water mark."""
+        self.is_full = True
+        self._drained.close()
+
+    def resume(self) -> None:
+        """Note that it is below its low-water mark again, or that nobody will empty it."""
+        self.is_full = False
+        self._drained.open()
