@@ -60,6 +60,8 @@ class Interests:
     def __init__(self, nats: Nats, receive: Handler) -> None:
         self._nats = nats
         self._receive = receive
+        self.incomplete: set[Interest] = set()
+        """Those that no barrier has put in force yet."""
         self._by_tokens: dict[tuple[str, ...], Interest] = {}
         self._shapes: Counter[Shape] = Counter()
 
@@ -108,6 +110,18 @@ class Interests:
             if interest.subscription is not None:
                 await self._nats.unlisten(interest.subscription)
 
+    def complete(self, interests: Iterable[Interest], seq: int) -> None:
+        """Have *interests* in force: of theirs, every copy above *seq* comes."""
+        for interest in interests:
+            interest.complete_after = seq
+            self.incomplete.discard(interest)
+
+    def forget(self) -> None:
+        """Have none in force."""
+        for interest in self:
+            interest.complete_after = None
+            self.incomplete.add(interest)
+
     def matching(self, subject: Sequence[str]) -> Iterator[Interest]:
         """Yield the interests that the subject with these seven tokens passes."""
         for shape in self._shapes:
@@ -116,10 +130,12 @@ class Interests:
 
     def _add(self, interest: Interest) -> None:
         self._by_tokens[interest.filter.tokens] = interest
+        self.incomplete.add(interest)
         self._shapes[interest.filter.shape] += 1
 
     def _remove(self, interest: Interest) -> None:
         del self._by_tokens[interest.filter.tokens]
+        self.incomplete.discard(interest)
         shape = interest.filter.shape
         self._shapes[shape] -= 1
         if not self._shapes[shape]:

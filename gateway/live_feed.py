@@ -203,15 +203,14 @@ class LiveFeed:
 
     async def _pass_barrier(self) -> LogState:
         self._require_connection()
-        new = [interest for interest in self._interests if interest.complete_after is None]
+        new = tuple(self._interests.incomplete)
         # Not nats-py's flush: after a reconnect its PONGs can answer older PINGs.
         state = await self._here.state()
         self.observe(state)
         if state.last_seq > self.position:
             await self.tick()
             await self.reached(state.last_seq)
-        for interest in new:
-            interest.complete_after = self.position
+        self._interests.complete(new, self.position)
         return state
 
     def _require_connection(self) -> None:
@@ -330,21 +329,17 @@ class LiveFeed:
     def _skip_to(self, last_seq: int) -> None:
         """Let every feed catch up by itself, from the position as it was."""
         self._listener.on_hole()
-        self._forget_interests()
+        self._interests.forget()
         self._tail.reset(last_seq)
         self._position.move_to(last_seq)
 
     def _start_over(self, reason: str) -> None:
         self._tail.reset(0)
-        self._forget_interests()
+        self._interests.forget()
         self._position.start_over()
         self.last_tick_seq = self._last_received = 0
         self._held.clear()
         self._listener.on_another_log(reason)
-
-    def _forget_interests(self) -> None:
-        for interest in self._interests:
-            interest.complete_after = None
 
 
 def _give(event: StoredEvent, interest: Interest) -> None:

@@ -19,7 +19,6 @@ from jarvis_mesh.gateway.catchup import Missing, belongs, unreadable
 from jarvis_mesh.gateway.feed import Feed
 from jarvis_mesh.gateway.interest import Interest
 from jarvis_mesh.gateway.latch import Latch
-from jarvis_mesh.gateway.outbox import Outbox
 from jarvis_mesh.gateway.page import Run
 from jarvis_mesh.gateway.sender import Sender
 from jarvis_mesh.gateway.services import Services
@@ -149,10 +148,6 @@ class SharedFeed:
 
     # As a group sees it
 
-    @property
-    def outbox(self) -> Outbox:
-        return self._sender.outbox
-
     def fall_behind_at(self, seq: int) -> None:
         if self.is_live and self._parts:
             self.start(Cursor(self._live.epoch, seq))
@@ -206,12 +201,12 @@ class SharedFeed:
 
     def _join_group(self, interests: frozenset[Interest]) -> None:
         if interests and not self._sender.has_ended:
-            fanout, position = self._services.fanout, self._live.position
-            self._sender.group = fanout.join(self, interests, self._sender.form, position)
+            sender, fanout, position = self._sender, self._services.fanout, self._live.position
+            sender.group = fanout.join(self, sender.outbox, interests, sender.form, position)
             self._joined = interests
 
     def _leave_group(self) -> None:
-        self._services.fanout.leave(self, self._joined, self._sender.form)
+        self._services.fanout.leave(self._sender.outbox, self._joined, self._sender.form)
         self._sender.group = None
         self._joined = _NOTHING
 

@@ -4,11 +4,17 @@ What one turn of the loop says to this client alone is joined and written at its
 group gets is written at once, the same bytes to all. What the kernel doesn't accept stays in the
 transport's buffer. Above the high-water mark the client is full: its group leaves it out, and
 it is caught up from the log once the buffer has drained.
+
+While that buffer is empty, frames go to the socket by `os.write`: `transport.write` takes 0.7 µs
+more and, with a thousand sockets in turn, touches another 0.5 µs of cold memory (of 7.1 µs in all,
+5.3 of them the kernel's).
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+from typing import Final
 
 from websockets.protocol import Protocol, State
 
@@ -16,6 +22,8 @@ from jarvis_mesh.gateway.formats import Format
 from jarvis_mesh.gateway.latch import Latch
 from jarvis_mesh.gateway.outbox import JOIN_BYTES, Burst
 from jarvis_mesh.gateway.sockets import unacknowledged_bytes
+
+_NONE: Final = -1
 
 
 class SocketOutbox:
@@ -31,9 +39,11 @@ class SocketOutbox:
         "_drained",
         "_form",
         "_frames",
+        "_is_clear",
         "_is_finished",
         "_message_bytes",
         "_messages",
+        "_socket",
         "_transport",
         "is_full",
         "written_bytes",
@@ -51,6 +61,10 @@ class SocketOutbox:
         self._message_bytes = 0
         self._drained = Latch(is_open=True)
         self._is_finished = False
+        self._socket = _NONE
+        if transport.get_extra_info("sslcontext") is None:
+            self._socket = transport.get_extra_info("socket").fileno()
+        self._is_clear = False
         transport.set_write_buffer_limits(high=high_water_bytes)
 
     @property
@@ -71,8 +85,11 @@ class SocketOutbox:
     def write_burst(self, burst: Burst) -> None:
         if self._messages:
             self.flush()
-        frame = burst.frame
-        self.written_bytes += len(frame)
+        self._send(burst.frame)
+
+    def write_control(self, frame: bytes) -> None:
+        """Send a control frame, which overtakes what was said in this turn of the loop."""
+        self._is_clear = False
         self._transport.write(frame)
 
     def flush(self) -> None:
@@ -80,8 +97,7 @@ class SocketOutbox:
         if self._messages and not self._is_finished:
             frame = self._form.frame(self._form.separator.join(self._messages))
             self._messages, self._message_bytes = [], 0
-            self.written_bytes += len(frame)
-            self._transport.write(frame)
+            self._send(frame)
 
     def unacknowledged_bytes(self) -> int:
         return unacknowledged_bytes(self._transport)
@@ -89,10 +105,10 @@ class SocketOutbox:
     def finish(self, code: int, reason: str, *, discard: bool) -> None:
         if not discard:
             self.flush()
-        self._is_finished = True
         if self._frames.state is State.OPEN:
             self._frames.send_close(code, reason)
-            self._transport.writelines(self._frames.data_to_send())
+            self.write_control(b"".join(self._frames.data_to_send()))
+        self._is_finished = True
 
     def abort(self) -> None:
         self._transport.abort()
@@ -105,6 +121,26 @@ class SocketOutbox:
         self._drained.close()
 
     def resume(self) -> None:
-        """Note that it is below its low-water mark again, or that nobody will empty it."""
+        """Note that it is below its low-water mark again."""
         self.is_full = False
         self._drained.open()
+
+    def close(self) -> None:
+        """Note that the transport has lost the connection and closes the socket now."""
+        self._socket, self._is_clear, self._is_finished = _NONE, False, True
+        self.resume()  # the transport doesn't say it any more
+
+    def _send(self, frame: bytes) -> None:
+        if self._is_finished:
+            return
+        self.written_bytes += len(frame)
+        if self._is_clear:
+            try:
+                accepted = os.write(self._socket, frame)
+            except OSError:
+                accepted = 0  # full, or broken: the transport knows what to do
+            if accepted == len(frame):
+                return
+            frame = frame[accepted:]
+        self._transport.write(frame)
+        self._is_clear = self._socket != _NONE and not self._transport.get_write_buffer_size()

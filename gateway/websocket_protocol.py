@@ -151,9 +151,9 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server_state.connections.discard(self)
-        if self._connection is not None:
+        if self._connection is not None and self._outbox is not None:
             self._connection.hang_up()
-            self.resume_writing()  # asyncio doesn't say it any more
+            self._outbox.close()
             self._gateway.tasks.create_task(self._leave(self._connection))
 
     def shutdown(self) -> None:
@@ -203,12 +203,14 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _reply(self) -> None:
         """Send the answers that the protocol itself has: pongs and close frames."""
-        for data in self._frames.data_to_send():
-            if data != SEND_EOF:
-                self._transport.write(data)
-                continue
-            if self._connection is not None:
-                self._connection.hang_up()
+        replies = self._frames.data_to_send()
+        is_ending = SEND_EOF in replies
+        if is_ending and self._connection is not None:
+            self._connection.hang_up()  # before the close frame: what its group has collected
+        for frame in replies:
+            if frame != SEND_EOF and self._outbox is not None:
+                self._outbox.write_control(frame)
+        if is_ending:
             self._transport.close()
 
     async def _leave(self, connection: Connection) -> None:
