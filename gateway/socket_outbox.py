@@ -92,12 +92,14 @@ class SocketOutbox:
         self._is_clear = False
         self._transport.write(frame)
 
+    def open(self, response: bytes) -> None:
+        """Send the *response* that opens the WebSocket, and in the same write what was said."""
+        self._send(response + self._take())
+
     def flush(self) -> None:
         """Write what was said in this turn of the loop; a no-op if that is nothing."""
         if self._messages and not self._is_finished:
-            frame = self._form.frame(self._form.separator.join(self._messages))
-            self._messages, self._message_bytes = [], 0
-            self._send(frame)
+            self._send(self._take())
 
     def unacknowledged_bytes(self) -> int:
         return unacknowledged_bytes(self._transport)
@@ -129,6 +131,11 @@ class SocketOutbox:
         """Note that the transport has lost the connection and closes the socket now."""
         self._socket, self._is_clear, self._is_finished = _NONE, False, True
         self.resume()  # the transport doesn't say it any more
+
+    def _take(self) -> bytes:
+        frame = self._form.frame(self._form.separator.join(self._messages))
+        self._messages, self._message_bytes = [], 0
+        return frame
 
     def _send(self, frame: bytes) -> None:
         if self._is_finished:

@@ -39,6 +39,12 @@ _DATA: Final = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
 _SILENT: Final = logging.getLogger("jarvis_mesh.websockets")
 """What clients do wrong is told to them, not to the operator."""
 _SILENT.disabled = True
+_HANDSHAKE: Final = ServerProtocol(logger=_SILENT)
+"""Judges opening handshakes, of which it keeps nothing: one for each would cost 10 µs."""
+_NEGOTIATED: Final = frozenset(
+    {"connection", "upgrade", "sec-websocket-key", "sec-websocket-version"}
+)
+"""The headers that it judges."""
 
 log = structlog.get_logger(__name__)
 
@@ -95,8 +101,7 @@ class WebSocketProtocol(asyncio.Protocol):
         if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS and form is not None:
             if offered:
                 response.headers["Sec-WebSocket-Protocol"] = form.subprotocol
-            transport.write(response.serialize())
-            self._open(form)
+            self._open(form, response.serialize())
         else:
             transport.write(response.serialize())
             transport.close()
@@ -104,23 +109,23 @@ class WebSocketProtocol(asyncio.Protocol):
     def _answer(
         self, request: UpgradeRequest, headers: Headers, form: Json | Cbor | None
     ) -> Response:
-        handshake = ServerProtocol(logger=_SILENT)
         reason = self._gateway.guard.refusal(headers)
         if reason is not None:
-            return handshake.reject(HTTPStatus.FORBIDDEN, f"{reason}\n")
+            return _HANDSHAKE.reject(HTTPStatus.FORBIDDEN, f"{reason}\n")
         if request.path != PATH:
-            return handshake.reject(HTTPStatus.NOT_FOUND, f"The WebSocket is at {PATH}.\n")
+            return _HANDSHAKE.reject(HTTPStatus.NOT_FOUND, f"The WebSocket is at {PATH}.\n")
         if self._gateway.is_draining:
             text = "This gateway is shutting down; try another one.\n"
-            return handshake.reject(HTTPStatus.SERVICE_UNAVAILABLE, text)
+            return _HANDSHAKE.reject(HTTPStatus.SERVICE_UNAVAILABLE, text)
         if form is None:
             known = " and ".join(each.subprotocol for each in SOCKET_FORMATS)
             text = f"Unknown subprotocol; there are {known}.\n"
-            return handshake.reject(HTTPStatus.BAD_REQUEST, text)
-        received = datastructures.Headers(headers.items())
-        return handshake.accept(Request(PATH, received, request.method, request.protocol))
+            return _HANDSHAKE.reject(HTTPStatus.BAD_REQUEST, text)
+        asked = ((name, value) for name, value in headers.items() if name in _NEGOTIATED)
+        received = datastructures.Headers(asked)
+        return _HANDSHAKE.accept(Request(PATH, received, request.method, request.protocol))
 
-    def _open(self, form: Json | Cbor) -> None:
+    def _open(self, form: Json | Cbor, response: bytes) -> None:
         gateway = self._gateway
         limit = gateway.settings.high_water_bytes
         outbox = self._outbox = SocketOutbox(self._transport, self._frames, form, limit)
@@ -128,6 +133,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._connection = Connection(sender, ANYBODY, gateway.services, self._tasks)
         gateway.add(self._connection)
         self._connection.welcome()
+        outbox.open(response)
 
     # As the transport sees it
 

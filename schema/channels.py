@@ -10,6 +10,7 @@ Source: docs/protocol.md, "Channels".
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -29,6 +30,7 @@ _ROUTING: Final = {
 _STRAY_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
+@lru_cache(maxsize=4096)  # many clients watch the same: then they share one filter
 def parse_channel(text: str) -> Filter:
     """Return the filter that a channel stands for.
 

@@ -90,10 +90,15 @@ class Filter:
                 tokens.append(own)
             else:
                 return None
+        common = tuple(tokens)
+        if common == self.tokens:
+            return self
+        if common == other.tokens:
+            return other
         # Two filters can each be short enough and pin more together than any subject has.
-        if len(".".join(tokens)) > MAX_SUBJECT_BYTES:
+        if len(".".join(common)) > MAX_SUBJECT_BYTES:
             return None
-        return Filter(tuple(tokens))
+        return Filter(common)
 
     def join(self, other: Filter) -> Filter:
         """Return the narrowest filter that covers both."""
