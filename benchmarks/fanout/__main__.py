@@ -1,4 +1,4 @@
-"""Claim: fan-out costs little, from one connection to 10,000, beside whatever one could use instead.
+"""Claim: fan-out costs little, from 100 connections to 10,000, beside what one could use instead.
 
     python -m benchmarks.fanout [--case light] [--server ours-cbor]
 

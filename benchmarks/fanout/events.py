@@ -18,8 +18,9 @@ import cbor2
 
 from jarvis_mesh.schema.event import Event, Metadata, new_id
 
-MARKER: Final = b"jklmnopqrstuvwxy"
-"""No hexadecimal digit in it, so that searching noise skips 16 bytes at a time."""
+MARKER: Final = b"ABCDEFGHIJKLMNOP"
+"""Capitals: `bytes.count` then skips 16 bytes at a time of small letters and digits, whose low six
+bits, which it goes by, are never those of a capital."""
 NUMBER_DIGITS: Final = 10
 TIME_DIGITS: Final = 19
 NUMBER_AT: Final = len(MARKER)
