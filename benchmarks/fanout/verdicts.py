@@ -5,25 +5,39 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from benchmarks.fanout.results import Measured, Results
+from benchmarks.fanout.results import Measured, Opened, Results
 
 PEERS = ("nats", "socketio", "starlette")
+_OPENED = ("full", "10000")
+"""1,000 connections, and 10,000; the worse counts."""
 
 
 class UnmeasuredError(Exception):
-    """A row that the claim is about isn't there, or failed."""
+    """A row that the claim is about isn't there."""
 
 
-def print_verdicts(results: Results) -> None:
-    """Print a line for each claim: the bound, the figure, met or not."""
+class FailedRowError(Exception):
+    """A row that the claim is about counted wrong deliveries."""
+
+
+def print_verdicts(results: Results, *, is_partial: bool) -> None:
+    """Print a line for each claim: the bound, the figure, met or not.
+
+    Args:
+        is_partial: Only some rows were asked for; claims about others aren't worth a line.
+    """
     print()
     for claim, bound, figure in _CLAIMS:
         try:
             value, is_met = figure(_Rows(results))
+            verdict = "met" if is_met else "NOT MET"
         except UnmeasuredError as error:
-            print(f"{claim:<66} {bound:>12}  {'–':>10}  not measured: {error}")
-        else:
-            print(f"{claim:<66} {bound:>12}  {value:>10}  {'met' if is_met else 'NOT MET'}")
+            if is_partial:
+                continue
+            value, verdict = "", f"not measured: no row of {error}"
+        except FailedRowError as error:
+            value, verdict = "", f"NOT MET: {error} failed"
+        print(f"{claim:<62}  {bound:>8}  {value:>15}  {verdict}")
 
 
 class _Rows:
@@ -31,12 +45,20 @@ class _Rows:
         self._results = results
 
     def row(self, load: str, server: str = "ours-cbor") -> Measured:
-        """Return a sound row."""
+        """Return a row whose deliveries are all right."""
+        found = self._any_row(load, server)
+        if found.failure:
+            raise FailedRowError(f"{load} of {server}")
+        return found
+
+    def opened(self, load: str) -> Opened:
+        """Return what opening our connections took; that they then got too few is no matter."""
+        return self._any_row(load, "ours-cbor").opened
+
+    def _any_row(self, load: str, server: str) -> Measured:
         found = self._results.get((load, server))
         if found is None:
             raise UnmeasuredError(f"{load} of {server}")
-        if found.failure:
-            raise UnmeasuredError(f"{load} of {server} failed")
         return found
 
 
@@ -80,11 +102,11 @@ def _p99(row: Measured) -> float:
 
 
 def _kb_each(rows: _Rows) -> float:
-    return max(rows.row(load).opened.kb_each for load in ("light", "10000"))
+    return max(rows.opened(load).kb_each for load in _OPENED)
 
 
 def _handshake(rows: _Rows) -> float:
-    return max(rows.row(load).opened.us_each for load in ("light", "10000"))
+    return max(rows.opened(load).us_each for load in _OPENED)
 
 
 _CLAIMS: Final[Sequence[tuple[str, str, Figure]]] = (
@@ -140,6 +162,6 @@ _CLAIMS: Final[Sequence[tuple[str, str, Figure]]] = (
     (
         "10,000 connections: accepted a second",
         "≥ 2,500",
-        _at_least(lambda rows: rows.row("10000").opened.per_second, 2_500, "{:,.0f}"),
+        _at_least(lambda rows: rows.opened("10000").per_second, 2_500, "{:,.0f}"),
     ),
 )
