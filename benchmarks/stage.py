@@ -57,8 +57,7 @@ async def log_server(more_conf: str = "") -> AsyncIterator[NatsServer]:
     """Run a nats-server with an empty log, with *more_conf* after the project's nats.conf."""
     with tempfile.TemporaryDirectory() as folder:
         passwords = {user: new_password() for user in USERS}
-        conf = Path(folder, "nats.conf")
-        conf.write_text(conf_path().read_text() + more_conf)
+        conf = _write_conf(Path(folder), more_conf)
         nats = NatsServer(find_binary(), conf, Path(folder, "store"), passwords)
         try:
             await nats.start()
@@ -66,6 +65,12 @@ async def log_server(more_conf: str = "") -> AsyncIterator[NatsServer]:
             yield nats
         finally:
             await nats.stop()
+
+
+def _write_conf(folder: Path, more: str) -> Path:
+    conf = folder / "nats.conf"
+    conf.write_text(conf_path().read_text() + more)
+    return conf
 
 
 @asynccontextmanager

@@ -30,3 +30,9 @@ def rss_bytes(pid: int) -> int:
     """Return how much memory a process has."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * 4096
+
+
+def machine_cpu_seconds() -> float:
+    """Return the CPU time that everything on this machine has used, and what was taken from it."""
+    times = psutil.cpu_times()
+    return sum(times) - times.idle - times.iowait - times.guest - times.guest_nice

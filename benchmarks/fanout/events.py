@@ -15,11 +15,13 @@ import time
 from typing import Final, Literal
 
 import cbor2
+import msgspec
 
-from jarvis_mesh.schema.event import Event, Metadata, new_id
+from jarvis_mesh.schema.event import JSON, Event, Metadata, new_id
 
-MARKER: Final = b"jklmnopqrstuvwxy"
-"""No hexadecimal digit in it, so that searching noise skips 16 bytes at a time."""
+MARKER: Final = b"ABCDEFGHIJKLMNOP"
+"""Capitals: `bytes.count` then skips 16 bytes at a time of small letters and digits, whose low six
+bits, which it goes by, are never those of a capital."""
 NUMBER_DIGITS: Final = 10
 TIME_DIGITS: Final = 19
 NUMBER_AT: Final = len(MARKER)
@@ -35,29 +37,38 @@ ACK_SUBJECT: Final = "_INBOX.bench.ack"
 def make_event(user: str, body_bytes: int) -> Event:
     """Return an event of *body_bytes* as CBOR.
 
-    An envelope alone takes more than 100 bytes, so a number below 150 is that of the payload's
-    text instead.
+    The smallest envelope takes 110 bytes: below 200, the number is that of the payload alone.
     """
-    if body_bytes < 150:
-        return _event(user, body_bytes)
-    text_bytes = body_bytes - len(cbor2.dumps(_event(user, RECORD_BYTES).to_map())) + RECORD_BYTES
-    while len(cbor2.dumps(_event(user, text_bytes).to_map())) > body_bytes:
-        text_bytes -= 1  # a longer text has a longer length in front of it
-    return _event(user, text_bytes)
+    if body_bytes < 200:
+        event = _event(Metadata(), _text(body_bytes))
+        return msgspec.structs.replace(event, type="system:metrics", source="s")
+    about = Metadata(user=user, entity="a7")
+    text_bytes = body_bytes
+    while (over := len(cbor2.dumps(_status(about, text_bytes).to_map())) - body_bytes) > 0:
+        text_bytes -= over
+    return _status(about, text_bytes)
 
 
-def _event(user: str, text_bytes: int) -> Event:
+def _status(about: Metadata, text_bytes: int) -> Event:
+    return _event(about, {"agentId": "a7", "status": _text(text_bytes)})
+
+
+def _event(about: Metadata, payload: JSON) -> Event:
     now = time.time_ns() // 1_000_000
-    record = MARKER.decode() + "0" * (NUMBER_DIGITS + TIME_DIGITS)
-    noise = os.urandom(text_bytes).hex()[: text_bytes - RECORD_BYTES]
     return Event(
         id=new_id(now),
         type="agent:status",
         source="agent-service",
         timestamp=now,
-        payload={"agentId": "a7", "status": record + noise},
-        metadata=Metadata(user=user, entity="a7"),
+        payload=payload,
+        metadata=about,
     )
+
+
+def _text(size: int) -> str:
+    """Return an empty record, and noise after it."""
+    record = MARKER.decode() + "0" * (NUMBER_DIGITS + TIME_DIGITS)
+    return (record + os.urandom(size).hex())[:size]
 
 
 class Template:

@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.fanout.accounting import cpu_seconds, rss_bytes
+from benchmarks.fanout.accounting import cpu_seconds, machine_cpu_seconds, rss_bytes
 from benchmarks.fanout.connections import Connections
 from benchmarks.fanout.dialects import Filters, rooms, steps
 from benchmarks.fanout.events import Template, make_event
@@ -96,22 +96,27 @@ class Generator:
         latencies: list[int] | None = None if rate is None else []
         self.connections.reset()
         self.sent = 0
-        cpu, own = cpu_seconds(self.pids), time.process_time()
+        used = self._used()
         began = time.monotonic()
         self._publish(templates, pace, began, seconds, latencies)
         fan_out = 1 if self.filters == "own" else count
         self._take_the_rest(self.sent * fan_out, latencies)
         wall = time.monotonic() - began
-        used, own_used = cpu_seconds(self.pids) - cpu, time.process_time() - own
+        names = ("cpu", "own_cpu", "machine_cpu")
         return {
             "events": self.sent,
             "deliveries": self.connections.total,
             "wall": wall,
-            "cpu": used,
-            "own_cpu": own_used,
+            **{
+                name: after - before
+                for name, before, after in zip(names, used, self._used(), strict=True)
+            },
             **_percentiles(latencies or []),
             **self._check(),
         }
+
+    def _used(self) -> tuple[float, float, float]:
+        return cpu_seconds(self.pids), time.process_time(), machine_cpu_seconds()
 
     def _template(self, user: str, body_bytes: int) -> Template:
         return Template(make_event(user, body_bytes), self.form, rooms(self.filters, user))
@@ -175,7 +180,7 @@ def connect(request: dict[str, Any]) -> tuple[Generator, dict[str, Any]]:
     rss, cpu, began = rss_bytes(memory_pid), cpu_seconds(pids), time.monotonic()
     connections.connect(conversations)
     took, used = time.monotonic() - began, cpu_seconds(pids) - cpu
-    time.sleep(SETTLE)  # noqa: TID251 - a server's last allocations for them
+    time.sleep(SETTLE)  # for a server's last allocations
     answer = {
         "seconds": took,
         "cpu": used,

@@ -21,6 +21,7 @@ _COLUMNS = (
     ("µs/hs", 6),
     ("conn/s", 6),
     ("load gen", 8),
+    ("others", 6),
 )
 
 
@@ -60,6 +61,9 @@ class Measured:
     wall: float
     cpu: float
     own_cpu: float
+    """Of the load generator."""
+    machine_cpu: float
+    """Of everything that ran on this machine."""
     wrong: int
     """Connections with too many, too few, or another last event."""
     missing: int
@@ -78,13 +82,18 @@ class Measured:
         return self.deliveries / self.wall
 
     @property
+    def others(self) -> float:
+        """Cores that neither the server nor the load generator used."""
+        return max(0.0, self.machine_cpu - self.cpu - self.own_cpu) / self.wall
+
+    @property
     def failure(self) -> str:
         """What makes this row worthless; empty if nothing does."""
         if self.lost:
             return f"FAILED: the server closed {self.lost:,} connections"
         if self.wrong:
-            how = f"{self.missing:,} events missing" if self.missing else "wrong events"
-            return f"FAILED: {self.wrong:,} connections wrong, {how}"
+            how = "too many" if self.missing < 0 else "missing"
+            return f"FAILED: {self.wrong:,} connections wrong, {abs(self.missing):,} events {how}"
         return ""
 
     @property
@@ -124,7 +133,7 @@ def print_row(title: str, server: str, measured: Measured | str, *, is_first: bo
         cells += [f"{measured.cpu / measured.wall:.2f}"]
         cells += [_ms(measured.p50), _ms(measured.p99)]
         cells += _of_opening(opened) if is_first else ["", "", ""]
-        cells += [f"{measured.own_cpu / measured.wall:.0%}"]
+        cells += [f"{measured.own_cpu / measured.wall:.0%}", f"{measured.others:.2f}"]
     padded = (_pad(cell, width) for cell, (_, width) in zip(cells, _COLUMNS, strict=False))
     print("  ".join((*padded, note)).rstrip(), flush=True)
 

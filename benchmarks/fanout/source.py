@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from contextlib import suppress
 from typing import Any
 
 from benchmarks.fanout.events import ACK_SUBJECT
@@ -43,10 +44,8 @@ class Source:
     def service(self) -> None:
         """Send what is unsent and take the acknowledgements; to be called often."""
         if self._unsent:
-            try:
+            with suppress(BlockingIOError):
                 self._unsent = self._unsent[self._socket.send(self._unsent) :]
-            except BlockingIOError:
-                pass
         try:
             heard = self._socket.recv(1 << 20)
         except BlockingIOError:
