@@ -12,7 +12,6 @@ member, or changes who the members are, flushes the group first.
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Final, Protocol
 
 from jarvis_mesh.gateway.flusher import Flusher
@@ -39,21 +38,22 @@ class Member(Protocol):
 class Burst:
     """Messages that are written together to every member of a group."""
 
+    __slots__ = ("_form", "_frame", "after_seq", "joined")
+
     def __init__(self, messages: list[bytes], form: Format, after_seq: int) -> None:
+        self.joined = form.separator.join(messages)
+        """The messages as one."""
         self.after_seq = after_seq
         """Whoever doesn't get it has everything up to here."""
-        self._messages = messages
         self._form = form
+        self._frame = b""
 
-    @cached_property
-    def joined(self) -> bytes:
-        """The messages as one."""
-        return self._form.separator.join(self._messages)
-
-    @cached_property
+    @property
     def frame(self) -> bytes:
         """The same as a WebSocket frame."""
-        return self._form.frame(self.joined)
+        if not self._frame:
+            self._frame = self._form.frame(self.joined)
+        return self._frame
 
 
 class Group:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Iterable, Iterator
+from typing import Final, Protocol
 
 from nats.aio.subscription import Subscription
 
@@ -12,6 +12,9 @@ from jarvis_mesh.gateway.nats_connection import Handler
 from jarvis_mesh.gateway.stored_event import StoredEvent
 from jarvis_mesh.schema.filters import Filter, Shape, masked
 from jarvis_mesh.schema.subjects import LIVE_PREFIX
+
+MAX_FOUND: Final = 4096
+"""Subjects for which is kept what they pass."""
 
 
 class Sink(Protocol):
@@ -64,6 +67,7 @@ class Interests:
         """Those that no barrier has put in force yet."""
         self._by_tokens: dict[tuple[str, ...], Interest] = {}
         self._shapes: Counter[Shape] = Counter()
+        self._found: dict[tuple[str, ...], tuple[Interest, ...]] = {}
 
     def __iter__(self) -> Iterator[Interest]:
         return iter(self._by_tokens.values())
@@ -122,8 +126,19 @@ class Interests:
             interest.complete_after = None
             self.incomplete.add(interest)
 
-    def matching(self, subject: Sequence[str]) -> Iterator[Interest]:
-        """Yield the interests that the subject with these seven tokens passes."""
+    def matching(self, subject: tuple[str, ...]) -> tuple[Interest, ...]:
+        """Return the interests that the subject with these seven tokens passes.
+
+        What was found is kept while the interests stay as they are: subjects come again and again.
+        """
+        found = self._found.get(subject)
+        if found is None:
+            if len(self._found) >= MAX_FOUND:
+                self._found.clear()
+            found = self._found[subject] = tuple(self._look_up(subject))
+        return found
+
+    def _look_up(self, subject: tuple[str, ...]) -> Iterator[Interest]:
         for shape in self._shapes:
             if (interest := self._by_tokens.get(masked(subject, shape))) is not None:
                 yield interest
@@ -132,10 +147,12 @@ class Interests:
         self._by_tokens[interest.filter.tokens] = interest
         self.incomplete.add(interest)
         self._shapes[interest.filter.shape] += 1
+        self._found.clear()
 
     def _remove(self, interest: Interest) -> None:
         del self._by_tokens[interest.filter.tokens]
         self.incomplete.discard(interest)
+        self._found.clear()
         shape = interest.filter.shape
         self._shapes[shape] -= 1
         if not self._shapes[shape]:

@@ -50,7 +50,7 @@ def test_matching_finds_what_comparing_with_every_filter_finds(
 ) -> None:
     _, interests = new()
     asyncio.run(interests.acquire(filters))
-    found = {interest.filter for interest in interests.matching(subject)}
+    found = {interest.filter for interest in interests.matching(tuple(subject))}
     assert found == {wanted for wanted in filters if wanted.matches(subject)}
 
 
