@@ -105,6 +105,8 @@ class SocketOutbox:
         return unacknowledged_bytes(self._transport)
 
     def finish(self, code: int, reason: str, *, discard: bool) -> None:
+        if self._is_finished:
+            return
         if not discard:
             self.flush()
         if self._frames.state is State.OPEN:

@@ -158,8 +158,8 @@ class WebSocketProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._server_state.connections.discard(self)
         if self._connection is not None and self._outbox is not None:
-            self._connection.hang_up()
             self._outbox.close()
+            self._connection.hang_up()
             self._gateway.tasks.create_task(self._leave(self._connection))
 
     def shutdown(self) -> None:
