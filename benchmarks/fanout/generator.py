@@ -13,13 +13,13 @@ import gc
 import json
 import sys
 import time
-from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.fanout.accounting import cpu_seconds, machine_cpu_seconds, rss_bytes
 from benchmarks.fanout.connections import Connections
 from benchmarks.fanout.dialects import Filters, rooms, steps
-from benchmarks.fanout.events import Template, make_event
+from benchmarks.fanout.events import Form, Template, make_event
+from benchmarks.fanout.paces import ClosedPace, SteadyPace
 from benchmarks.fanout.source import Source
 from benchmarks.stage import open_many_files
 
@@ -28,60 +28,30 @@ GIVE_UP_AFTER = 16.0
 SETTLE = 0.3
 """Seconds in which an event too many would come."""
 _BURST = 256
-_IN_FLIGHT_BYTES = 1024 * 1024
-"""In a closed loop, for one connection: less than the kernel's buffers hold."""
+"""Events published before the connections have their turn again."""
 
 
-class SteadyPace:
-    """So many events a second."""
-
-    def __init__(self, rate: float) -> None:
-        self._rate = rate
-        self.look_every = 0.0
-
-    def due(self, elapsed: float, sent: int, _: Connections) -> int:
-        """Return how many events to publish now."""
-        return int(elapsed * self._rate) + 1 - sent
-
-    def wait(self, elapsed: float, sent: int) -> float:
-        """Return after how many seconds the next event is due."""
-        return min(max(sent / self._rate - elapsed, 0.0), 0.1)
-
-
-class ClosedPace:
-    """As fast as the slowest connection takes them.
-
-    What is in flight is what was delivered within the last quarter of a second or so, between
-    16 and 1,024 events: enough for full batches, little enough that a slow server isn't
-    overwhelmed and the end comes soon.
-    """
-
-    def __init__(self, connections: int, body_bytes: int) -> None:
-        self._most = max(16, min(1024, _IN_FLIGHT_BYTES // body_bytes))
-        # Finding the slowest takes a microsecond for every 30 connections.
-        self.look_every = max(0.001, connections * 1e-6)
-
-    def due(self, elapsed: float, sent: int, connections: Connections) -> int:
-        """Return how many events to publish now."""
-        slowest = connections.slowest()
-        window = slowest / elapsed * 0.25 if elapsed else 0.0
-        return int(min(max(window, 16), self._most)) - (sent - slowest)
-
-    def wait(self, _: float, __: int) -> float:
-        """Return after how many seconds to look again."""
-        return self.look_every
-
-
-@dataclass
 class Generator:
     """The connections to one server, and the source of its events."""
 
-    connections: Connections
-    source: Source
-    filters: Filters
-    form: Any
-    pids: list[int]
-    sent: int = 0
+    def __init__(
+        self,
+        connections: Connections,
+        source: Source,
+        filters: Filters,
+        form: Form,
+        pids: list[int],
+    ) -> None:
+        self.connections = connections
+        self.source = source
+        self._count = len(connections)
+        self._is_own = filters == "own"
+        self._filters = filters
+        self._form = form
+        self._pids = pids
+        self._templates: list[Template] = []
+        self._sent = 0
+        self._latencies: list[int] | None = None
 
     def load(self, rate: float | None, seconds: float, body_bytes: int) -> dict[str, Any]:
         """Publish for *seconds* and say what came of it.
@@ -89,74 +59,70 @@ class Generator:
         Args:
             rate: Events a second; `None` is a closed loop.
         """
-        count = len(self.connections)
-        users = count if self.filters == "own" else 1
-        templates = [self._template(f"u{user}", body_bytes) for user in range(users)]
-        pace = ClosedPace(count, body_bytes) if rate is None else SteadyPace(rate)
-        latencies: list[int] | None = None if rate is None else []
+        users = range(self._count if self._is_own else 1)
+        self._templates = [self._template(f"u{user}", body_bytes) for user in users]
+        self._latencies = None if rate is None else []
+        self._sent = 0
         self.connections.reset()
-        self.sent = 0
-        used = self._used()
-        began = time.monotonic()
-        self._publish(templates, pace, began, seconds, latencies)
-        fan_out = 1 if self.filters == "own" else count
-        self._take_the_rest(self.sent * fan_out, latencies)
-        wall = time.monotonic() - began
-        names = ("cpu", "own_cpu", "machine_cpu")
+        pace = ClosedPace(self._count, body_bytes) if rate is None else SteadyPace(rate)
+        used = self._run(pace, seconds)
         return {
-            "events": self.sent,
+            "events": self._sent,
             "deliveries": self.connections.total,
-            "wall": wall,
-            **{
-                name: after - before
-                for name, before, after in zip(names, used, self._used(), strict=True)
-            },
-            **_percentiles(latencies or []),
+            **used,
+            **_percentiles(self._latencies or []),
             **self._check(),
         }
 
-    def _used(self) -> tuple[float, float, float]:
-        return cpu_seconds(self.pids), time.process_time(), machine_cpu_seconds()
+    def _run(self, pace: SteadyPace | ClosedPace, seconds: float) -> dict[str, float]:
+        """Publish, take all that comes of it, and return what that took."""
+        before = self._used()
+        self._publish(pace, seconds)
+        self._take_the_rest()
+        return {name: now - before[name] for name, now in self._used().items()}
+
+    def _used(self) -> dict[str, float]:
+        return {
+            "wall": time.monotonic(),
+            "cpu": cpu_seconds(self._pids),
+            "own_cpu": time.process_time(),
+            "machine_cpu": machine_cpu_seconds(),
+        }
 
     def _template(self, user: str, body_bytes: int) -> Template:
-        return Template(make_event(user, body_bytes), self.form, rooms(self.filters, user))
+        return Template(make_event(user, body_bytes), self._form, rooms(self._filters, user))
 
-    def _publish(
-        self,
-        templates: list[Template],
-        pace: SteadyPace | ClosedPace,
-        began: float,
-        seconds: float,
-        latencies: list[int] | None,
-    ) -> None:
-        connections, look_at = self.connections, 0.0
+    def _publish(self, pace: SteadyPace | ClosedPace, seconds: float) -> None:
+        began, look_at = time.monotonic(), 0.0
         while (elapsed := time.monotonic() - began) < seconds:
             if elapsed >= look_at:
                 look_at = elapsed + pace.look_every
-                if (due := pace.due(elapsed, self.sent, connections)) > 0:
-                    self._send(templates, min(due, _BURST))
+                if (due := pace.due(elapsed, self._sent, self.connections)) > 0:
+                    self._send(min(due, _BURST))
                 self.source.service()
-            connections.take(pace.wait(elapsed, self.sent), latencies)
+            self.connections.take(pace.wait(elapsed, self._sent), self._latencies)
 
-    def _send(self, templates: list[Template], count: int) -> None:
-        now, kinds = time.monotonic_ns(), len(templates)
-        numbers = range(self.sent, self.sent + count)
-        self.sent += count
+    def _send(self, count: int) -> None:
+        now, templates = time.monotonic_ns(), self._templates
+        numbers = range(self._sent, self._sent + count)
+        self._sent += count
+        kinds = len(templates)
         self.source.publish(b"".join(templates[n % kinds].publish(n, now) for n in numbers))
 
-    def _take_the_rest(self, expected: int, latencies: list[int] | None) -> None:
-        connections, deadline = self.connections, time.monotonic() + GIVE_UP_AFTER
-        while connections.total < expected and time.monotonic() < deadline:
+    def _take_the_rest(self) -> None:
+        expected = self._sent * (1 if self._is_own else self._count)
+        deadline = time.monotonic() + GIVE_UP_AFTER
+        while self.connections.total < expected and time.monotonic() < deadline:
             self.source.service()
-            connections.take(0.05, latencies)
+            self.connections.take(0.05, self._latencies)
 
-    def _check(self) -> dict[str, Any]:
+    def _check(self) -> dict[str, int]:
         """Return on how many connections the count or the last event is not what it should be."""
         until = time.monotonic() + SETTLE
         while time.monotonic() < until:
             self.connections.take(0.05)
-        count, sent = len(self.connections) + self.connections.lost, self.sent
-        if self.filters == "own":
+        count, sent = self._count, self._sent
+        if self._is_own:
             expected = [(sent - each - 1) // count + 1 for each in range(count)]
             newest = [each + (due - 1) * count for each, due in enumerate(expected)]
         else:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from benchmarks.fanout.results import Measured, Opened, Results
 
 PEERS = ("nats", "socketio", "starlette")
+QUIET = 0.1
+"""Cores that others may use."""
 _OPENED = ("full", "10000")
 """1,000 connections, and 10,000; the worse counts."""
 
@@ -38,6 +41,8 @@ def print_verdicts(results: Results, *, is_partial: bool) -> None:
         except FailedRowError as error:
             value, verdict = "", f"NOT MET: {error} failed"
         print(f"{claim:<62}  {bound:>8}  {value:>15}  {verdict}")
+    if results and (busy := statistics.mean(row.others for row in results.values())) > QUIET:
+        print(f"\nOther programs used {busy:.1f} cores meanwhile: don't trust these figures.")
 
 
 class _Rows:
