@@ -88,6 +88,7 @@ class NatsLink:
             await self.close()
             raise self._explain(error) from None
         except BaseException:
+            self._client.abort()
             await self.close()
             raise
         if self._error is not None and _REFUSED_INBOX in str(self._error):
@@ -182,6 +183,8 @@ class _Client(Client):
 
     def abort(self) -> None:
         """Drop the socket, and what it hasn't sent: `close` waits for a peer that is frozen."""
+        # A PONG may have come already, and nats-py (2.16) fails on one for a cancelled flush.
+        self._pongs.clear()
         writer = getattr(self._transport, "_io_writer", None)
         if writer is not None:
             writer.transport.abort()

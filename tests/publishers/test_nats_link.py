@@ -78,3 +78,16 @@ async def test_servers_that_say_nothing_leave_time_for_one_that_does(
         await link.open(1.5)
         assert link.is_up
         await link.close()
+
+
+async def test_one_that_is_cancelled_while_it_opens_goes_without_a_word(
+    nats_server: NatsServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(20):
+        link = NatsLink(nats_server.url(AGENT), AGENT, lambda *_: None, lambda _: None)
+        async with asyncio.TaskGroup() as tasks:
+            opening = tasks.create_task(link.open(5.0))
+            while not link._client._pongs:
+                await asyncio.sleep(0)  # noqa: TID251 - a turn of the loop
+            opening.cancel()
+    assert "encountered error" not in caplog.text
