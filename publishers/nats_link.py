@@ -88,7 +88,6 @@ class NatsLink:
             await self.close()
             raise self._explain(error) from None
         except BaseException:
-            self._client.abort()
             await self.close()
             raise
         if self._error is not None and _REFUSED_INBOX in str(self._error):
@@ -181,10 +180,14 @@ class _Client(Client):
     ) -> None:
         self._handler(subject, headers or b"", data)
 
+    async def _process_pong(self) -> None:
+        if self._pongs and self._pongs[0].done():
+            self._pongs.pop(0)  # of a flush that was cancelled: nats-py (2.16) fails on it
+        else:
+            await super()._process_pong()
+
     def abort(self) -> None:
         """Drop the socket, and what it hasn't sent: `close` waits for a peer that is frozen."""
-        # A PONG may have come already, and nats-py (2.16) fails on one for a cancelled flush.
-        self._pongs.clear()
         writer = getattr(self._transport, "_io_writer", None)
         if writer is not None:
             writer.transport.abort()
