@@ -29,16 +29,14 @@ class Endpoint:
         "_sender",
         "_services",
         "_shared",
-        "_taken_bytes",
-        "_written_bytes",
+        "_unacknowledged_bytes",
     )
 
     def __init__(self, sender: Sender, shared: SharedFeed, services: Services) -> None:
         self._sender = sender
         self._shared = shared
         self._services = services
-        # Looked at now and then, so that a delivery costs nothing for them.
-        self._written_bytes = self._taken_bytes = 0
+        self._unacknowledged_bytes = 0
         self._last_written = self._last_progress = services.clock.monotonic()
 
     @property
@@ -89,14 +87,19 @@ class Endpoint:
         self._sender.outbox.abort()
 
     def _note_progress(self, now: float) -> None:
+        """See now and then what a delivery shouldn't cost anything for: what became of it.
+
+        Who is live can have more unacknowledged than before though he takes in much; but then
+        it is less some other time. Who takes nothing has ever more until he is full, and from
+        then on the same.
+        """
         outbox = self._sender.outbox
-        unacknowledged = outbox.unacknowledged_bytes()
-        taken = outbox.written_bytes - unacknowledged
-        if taken != self._taken_bytes or not unacknowledged:
-            self._taken_bytes = taken
+        unacknowledged_bytes = outbox.unacknowledged_bytes()
+        if unacknowledged_bytes < self._unacknowledged_bytes or not unacknowledged_bytes:
             self._last_progress = now
-        if outbox.written_bytes != self._written_bytes:
-            self._written_bytes = outbox.written_bytes
+        self._unacknowledged_bytes = unacknowledged_bytes
+        if outbox.has_written:
+            outbox.has_written = False
             self._last_written = now
 
     def _position(self) -> str | None:

@@ -38,22 +38,15 @@ class Member(Protocol):
 class Burst:
     """Messages that are written together to every member of a group."""
 
-    __slots__ = ("_form", "_frame", "after_seq", "joined")
+    __slots__ = ("after_seq", "frame", "joined")
 
     def __init__(self, messages: list[bytes], form: Format, after_seq: int) -> None:
         self.joined = form.separator.join(messages)
         """The messages as one."""
+        self.frame = form.frame(self.joined)
+        """The same as it goes over a socket of ours."""
         self.after_seq = after_seq
         """Whoever doesn't get it has everything up to here."""
-        self._form = form
-        self._frame = b""
-
-    @property
-    def frame(self) -> bytes:
-        """The same as a WebSocket frame."""
-        if not self._frame:
-            self._frame = self._form.frame(self.joined)
-        return self._frame
 
 
 class Group:

@@ -36,7 +36,7 @@ class Format(Hashable, Protocol):
         """What stands between messages that are sent together."""
 
     def frame(self, joined: bytes) -> bytes:
-        """Return the WebSocket frame of messages that are sent together."""
+        """Return messages that are sent together as they go over a WebSocket's connection."""
 
     def encode(self, notice: Notice) -> bytes:
         """Return the bytes of anything but an event."""
@@ -108,7 +108,7 @@ class ServerSentEvents:
     separator = b""
 
     def frame(self, joined: bytes) -> bytes:
-        raise NotImplementedError("event streams go over HTTP")
+        return joined  # never over a WebSocket
 
     def encode(self, notice: Notice) -> bytes:
         match notice:

@@ -259,7 +259,7 @@ class Gateway:
                 await self._clock.sleep(RETRY)
 
     async def _look_after_clients(self) -> None:
-        interval = min(1.0, self.settings.heartbeat / 4)
+        interval = min(self.settings.heartbeat, self.settings.stalled_after, 16.0) / 8
         silent_after = self.settings.heartbeat - interval
         while True:
             clients = tuple(self._clients)

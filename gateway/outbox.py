@@ -33,8 +33,8 @@ class Burst(Protocol):
 class Outbox(Protocol):
     """The way to one client."""
 
-    written_bytes: int
-    """All that was written so far."""
+    has_written: bool
+    """Whether anything was written since somebody set it to false."""
 
     @property
     def is_full(self) -> bool:
@@ -75,7 +75,7 @@ class QueuedOutbox:
     def __init__(
         self, high_water_bytes: int, separator: bytes, transport: asyncio.Transport | None
     ) -> None:
-        self.written_bytes = 0
+        self.has_written = False
         self.unsent_bytes = 0
         """What waits, with what the socket hasn't accepted yet."""
         self.close_code = 1000
@@ -107,7 +107,7 @@ class QueuedOutbox:
 
     def write(self, message: bytes) -> None:
         self._messages.append(message)
-        self.written_bytes += len(message)
+        self.has_written = True
         self.unsent_bytes += len(message)
         self._wake_writer.set()
         if self.unsent_bytes > self._low_water_bytes:

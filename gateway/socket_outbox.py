@@ -45,15 +45,15 @@ class SocketOutbox:
         "_messages",
         "_socket",
         "_transport",
+        "has_written",
         "is_full",
-        "written_bytes",
     )
 
     def __init__(
         self, transport: asyncio.Transport, frames: Protocol, form: Format, high_water_bytes: int
     ) -> None:
         self.is_full = False
-        self.written_bytes = 0
+        self.has_written = False
         self._transport = transport
         self._frames = frames
         self._form = form
@@ -83,7 +83,7 @@ class SocketOutbox:
         self._message_bytes += len(message)
 
     def write_burst(self, burst: Burst) -> None:
-        if self._messages:
+        if self._message_bytes:
             self.flush()
         self._send(burst.frame)
 
@@ -142,7 +142,7 @@ class SocketOutbox:
     def _send(self, frame: bytes) -> None:
         if self._is_finished:
             return
-        self.written_bytes += len(frame)
+        self.has_written = True
         if self._is_clear:
             try:
                 accepted = os.write(self._socket, frame)
