@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from starlette.datastructures import Headers
@@ -38,14 +38,13 @@ class Guard:
         self._allowed_origins = frozenset(allowed_origins)
         self._any_host = any_host
 
-    def refusal(self, headers: Headers) -> str | None:
-        """Return why a request with these *headers* is refused; `None` if it isn't."""
-        hosts = headers.getlist("host")
+    def refusal(self, hosts: Sequence[str], origins: Iterable[str]) -> str | None:
+        """Return why a request with these Host and Origin headers is refused, if it is."""
         if len(hosts) != 1:
             return "A request has one Host."
         if not self._any_host and not is_loopback(hosts[0]):
             return "Without authentication the gateway answers to localhost only."
-        for origin in headers.getlist("origin"):
+        for origin in origins:
             own = (f"http://{hosts[0]}", f"https://{hosts[0]}")
             if origin not in own and origin not in self._allowed_origins:
                 return f"Pages of {origin!r:.100} may not; see MESH_ALLOWED_ORIGINS."
@@ -62,7 +61,8 @@ class GuardMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         reason = None
         if scope["type"] in ("http", "websocket") and scope["path"] not in _OPEN_TO_ALL:
-            reason = self._guard.refusal(Headers(scope=scope))
+            headers = Headers(scope=scope)
+            reason = self._guard.refusal(headers.getlist("host"), headers.getlist("origin"))
         if reason is None:
             await self._app(scope, receive, send)
             return

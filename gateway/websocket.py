@@ -6,6 +6,7 @@ Source: docs/protocol.md, "WebSocket protocol".
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -20,13 +21,14 @@ from jarvis_mesh.gateway.sender import Sender
 from jarvis_mesh.gateway.sockets import transport_of
 from jarvis_mesh.gateway.task_scope import TaskScope
 
+_FORMATS: Final = {each.subprotocol: each for each in SOCKET_FORMATS}
+
 
 def choose_format(offered: Sequence[str]) -> Json | Cbor | None:
     """Return the form for the subprotocols that a client offers; `None` if it knows neither."""
     if not offered:
         return JSON
-    known = {each.subprotocol: each for each in SOCKET_FORMATS}
-    return next((known[name] for name in offered if name in known), None)
+    return next((_FORMATS[name] for name in offered if name in _FORMATS), None)
 
 
 async def serve_websocket(websocket: WebSocket, gateway: Gateway) -> None:
@@ -36,8 +38,7 @@ async def serve_websocket(websocket: WebSocket, gateway: Gateway) -> None:
     if gateway.is_draining:
         await _deny(websocket, 503, "This gateway is shutting down; try another one.\n")
     elif form is None:
-        known = " and ".join(each.subprotocol for each in SOCKET_FORMATS)
-        await _deny(websocket, 400, f"Unknown subprotocol; there are {known}.\n")
+        await _deny(websocket, 400, f"Unknown subprotocol; there are {' and '.join(_FORMATS)}.\n")
     else:
         await websocket.accept(form.subprotocol if offered else None)
         await _serve(websocket, gateway, form)

@@ -10,41 +10,25 @@ Source: RFC 6455; docs/protocol.md, "WebSocket protocol".
 from __future__ import annotations
 
 import asyncio
-import logging
-from http import HTTPStatus
 from typing import Final
 
 import structlog
-from starlette.datastructures import Headers
 from uvicorn.server import ServerState
-from websockets import datastructures
 from websockets.frames import CloseCode, Frame, Opcode
-from websockets.http11 import Request, Response
 from websockets.protocol import SEND_EOF, Protocol, Side, State
-from websockets.server import ServerProtocol
 
 from jarvis_mesh.gateway.access import ANYBODY
 from jarvis_mesh.gateway.connection import Connection
-from jarvis_mesh.gateway.formats import SOCKET_FORMATS, Cbor, Json
+from jarvis_mesh.gateway.formats import Cbor, Json
 from jarvis_mesh.gateway.gateway import Gateway
+from jarvis_mesh.gateway.handshake import SILENT, answer
 from jarvis_mesh.gateway.sender import Sender
 from jarvis_mesh.gateway.socket_outbox import SocketOutbox
 from jarvis_mesh.gateway.sockets import UpgradeRequest
 from jarvis_mesh.gateway.task_scope import TaskScope
-from jarvis_mesh.gateway.websocket import choose_format
 from jarvis_mesh.schema.wire import MAX_MESSAGE_BYTES
 
-PATH: Final = "/v1/ws"
 _DATA: Final = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
-_SILENT: Final = logging.getLogger("jarvis_mesh.websockets")
-"""What clients do wrong is told to them, not to the operator."""
-_SILENT.disabled = True
-_HANDSHAKE: Final = ServerProtocol(logger=_SILENT)
-"""Judges opening handshakes, of which it keeps nothing: one for each would cost 10 µs."""
-_NEGOTIATED: Final = frozenset(
-    {"connection", "upgrade", "sec-websocket-key", "sec-websocket-version"}
-)
-"""The headers that it judges."""
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +60,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._server_state = server_state
         self._tasks = TaskScope(gateway.tasks)
         self._frames = Protocol(
-            Side.SERVER, state=State.OPEN, max_size=MAX_MESSAGE_BYTES, logger=_SILENT
+            Side.SERVER, state=State.OPEN, max_size=MAX_MESSAGE_BYTES, logger=SILENT
         )
         self._parts: list[bytes] = []
         self._is_text = False
@@ -90,40 +74,12 @@ class WebSocketProtocol(asyncio.Protocol):
         """Answer the opening handshake."""
         self._transport = transport
         self._server_state.connections.add(self)  # type: ignore[arg-type]  # it has `shutdown`
-        headers = Headers(raw=request.headers)
-        offered = [
-            name.strip()
-            for value in headers.getlist("sec-websocket-protocol")
-            for name in value.split(",")
-        ]
-        form = choose_format(offered)
-        response = self._answer(request, headers, form)
-        if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS and form is not None:
-            if offered:
-                response.headers["Sec-WebSocket-Protocol"] = form.subprotocol
-            self._open(form, response.serialize())
+        response, form = answer(request, self._gateway)
+        if form is not None:
+            self._open(form, response)
         else:
-            transport.write(response.serialize())
+            transport.write(response)
             transport.close()
-
-    def _answer(
-        self, request: UpgradeRequest, headers: Headers, form: Json | Cbor | None
-    ) -> Response:
-        reason = self._gateway.guard.refusal(headers)
-        if reason is not None:
-            return _HANDSHAKE.reject(HTTPStatus.FORBIDDEN, f"{reason}\n")
-        if request.path != PATH:
-            return _HANDSHAKE.reject(HTTPStatus.NOT_FOUND, f"The WebSocket is at {PATH}.\n")
-        if self._gateway.is_draining:
-            text = "This gateway is shutting down; try another one.\n"
-            return _HANDSHAKE.reject(HTTPStatus.SERVICE_UNAVAILABLE, text)
-        if form is None:
-            known = " and ".join(each.subprotocol for each in SOCKET_FORMATS)
-            text = f"Unknown subprotocol; there are {known}.\n"
-            return _HANDSHAKE.reject(HTTPStatus.BAD_REQUEST, text)
-        asked = ((name, value) for name, value in headers.items() if name in _NEGOTIATED)
-        received = datastructures.Headers(asked)
-        return _HANDSHAKE.accept(Request(PATH, received, request.method, request.protocol))
 
     def _open(self, form: Json | Cbor, response: bytes) -> None:
         gateway = self._gateway

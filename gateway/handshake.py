@@ -1,0 +1,100 @@
+"""The opening handshake of a WebSocket: what is answered to whom.
+
+Source: RFC 6455, section 4.2.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Final
+
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
+from websockets.utils import accept_key
+
+from jarvis_mesh.gateway.formats import SOCKET_FORMATS, Cbor, Json
+from jarvis_mesh.gateway.gateway import Gateway
+from jarvis_mesh.gateway.sockets import UpgradeRequest
+from jarvis_mesh.gateway.websocket import choose_format
+
+PATH: Final = "/v1/ws"
+SILENT: Final = logging.getLogger("jarvis_mesh.websockets")
+"""What clients do wrong is told to them, not to the operator."""
+SILENT.disabled = True
+_JUDGE: Final = ServerProtocol(logger=SILENT)
+"""Knows what can be wrong with a handshake, and how to say it; it keeps nothing of one."""
+_KEY_CHARACTERS: Final = 24
+"""Of 16 bytes in base64."""
+
+Fields = Mapping[str, Sequence[str]]
+
+
+def answer(request: UpgradeRequest, gateway: Gateway) -> tuple[bytes, Json | Cbor | None]:
+    """Return the response to *request*, and the form to serve if that is an acceptance."""
+    fields = _fields_of(request)
+    reason = gateway.guard.refusal(fields["host"], fields["origin"])
+    if reason is not None:
+        return _refuse(HTTPStatus.FORBIDDEN, reason)
+    if request.path != PATH:
+        return _refuse(HTTPStatus.NOT_FOUND, f"The WebSocket is at {PATH}.")
+    if gateway.is_draining:
+        text = "This gateway is shutting down; try another one."
+        return _refuse(HTTPStatus.SERVICE_UNAVAILABLE, text)
+    offered = [
+        name.strip() for text in fields["sec-websocket-protocol"] for name in text.split(",")
+    ]
+    form = choose_format(offered)
+    if form is None:
+        known = " and ".join(each.subprotocol for each in SOCKET_FORMATS)
+        return _refuse(HTTPStatus.BAD_REQUEST, f"Unknown subprotocol; there are {known}.")
+    if not _is_in_order(request, fields):
+        judged = _judge(request)
+        if judged.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            return judged.serialize(), None
+    return _accept(fields["sec-websocket-key"][0], form.subprotocol if offered else ""), form
+
+
+def _fields_of(request: UpgradeRequest) -> Fields:
+    fields: defaultdict[str, list[str]] = defaultdict(list)
+    for name, value in request.headers:
+        fields[name.decode("latin-1")].append(value.decode("latin-1"))
+    return fields
+
+
+def _is_in_order(request: UpgradeRequest, fields: Fields) -> bool:
+    """Say whether the request is as nearly all are: asking what could be wrong takes 40 µs.
+
+    uvicorn has looked at Upgrade and Connection.
+    """
+    keys = fields["sec-websocket-key"]
+    return (
+        request.method == "GET"
+        and request.protocol == "HTTP/1.1"
+        and fields["sec-websocket-version"] == ["13"]
+        and len(keys) == 1
+        and len(keys[0]) == _KEY_CHARACTERS
+        and keys[0].isascii()
+        and keys[0].endswith("==")
+        and keys[0][:-2].replace("+", "0").replace("/", "0").isalnum()
+    )
+
+
+def _judge(request: UpgradeRequest) -> Response:
+    pairs = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers)
+    return _JUDGE.accept(Request(PATH, Headers(pairs), request.method, request.protocol))
+
+
+def _accept(key: str, subprotocol: str) -> bytes:
+    chosen = f"Sec-WebSocket-Protocol: {subprotocol}\r\n" if subprotocol else ""
+    return (
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Accept: {accept_key(key)}\r\n{chosen}\r\n"
+    ).encode()
+
+
+def _refuse(status: HTTPStatus, text: str) -> tuple[bytes, None]:
+    return _JUDGE.reject(status, f"{text}\n").serialize(), None
