@@ -34,7 +34,6 @@ SHORT_LONE = (
     "nats-server SIGSTOP",
     "retention passes a reader",
     "retention passes replays",
-    "log deleted and made anew",
 )
 SHORT_CLUSTER = ("stream leader SIGKILL",)
 """What the suite has time for; a failover takes 4 to 9 s."""

@@ -59,7 +59,9 @@ class TestPublisher:
 @asynccontextmanager
 async def publisher(server: NatsServer | Cluster) -> AsyncIterator[TestPublisher]:
     """Connect as `admin`, who may publish anything."""
-    connection = await nats.connect(server.url("admin").split(","), max_reconnect_attempts=-1)
+    connection = await nats.connect(
+        server.url("admin").split(","), max_reconnect_attempts=-1, reconnect_time_wait=0.05
+    )
     try:
         yield TestPublisher(connection.jetstream())
     finally:

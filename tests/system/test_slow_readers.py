@@ -188,7 +188,7 @@ async def test_a_slow_stream_is_caught_up_too(
 async def test_a_reader_that_takes_nothing_at_all_is_closed_in_the_end(
     nats_server: NatsServer, events: TestPublisher
 ) -> None:
-    async with gateway(nats_server, stalled_after=1.5) as mesh:
+    async with gateway(nats_server, stalled_after=1.0) as mesh:
         await mesh.ready()
         async with connect(mesh.url) as idle, slow_client(mesh) as slow:
             await idle.subscribe("user:nobody")
@@ -207,13 +207,13 @@ async def test_a_reader_that_takes_little_is_never_closed(
     nats_server: NatsServer, events: TestPublisher
 ) -> None:
     clock = SystemClock()
-    async with gateway(nats_server, stalled_after=1.5) as mesh:
+    async with gateway(nats_server, stalled_after=1.0) as mesh:
         await mesh.ready()
         async with slow_client(mesh) as slow:
             await slow.subscribe("all")
             seqs = await publish_noise(events)
             began = clock.monotonic()
-            while clock.monotonic() - began < 4:
+            while clock.monotonic() - began < 2:
                 await slow.events(2)
                 await clock.sleep(0.2)
             rest = await slow.events(MANY - len(slow.seqs()))

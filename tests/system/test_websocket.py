@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import websockets
 
+from jarvis_mesh.gateway import feed
 from jarvis_mesh.schema import new_id
 from tests.support.gateway import RunningGateway
 from tests.support.plain_client import PlainClient, connect
@@ -163,8 +164,9 @@ async def test_last_comes_in_pages(client: PlainClient, events: TestPublisher) -
 
 
 async def test_another_epoch_and_a_cursor_ahead_are_gaps(
-    client: PlainClient, events: TestPublisher
+    client: PlainClient, events: TestPublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(feed, "LEADER_LAG", 0.2)  # there is no other leader to wait for
     seqs = await events.publish_many(2)
     epoch = (await client.subscribe("all"))["cursor"].split(":")[0]
     for sub, since, reason in (("b", "123:40", "epoch"), ("c", f"{epoch}:1000000", "reset")):
