@@ -1,4 +1,4 @@
-"""Every fault once, under load, as far as half a minute goes; `scripts/soak` takes its time."""
+"""Most faults once, under load, as far as half a minute goes; `scripts/soak` takes its time."""
 
 from __future__ import annotations
 
