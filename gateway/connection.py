@@ -129,6 +129,8 @@ class Connection(Endpoint):
         await self._subscriptions.close_all()
 
     async def _answer(self, request: Request) -> None:
+        if self._sender.has_ended and not isinstance(request, Publish):
+            return  # what was published before the client left is stored; the rest is nobody's
         match request:
             case Subscribe():
                 since = parse_since(request.since)
@@ -141,7 +143,7 @@ class Connection(Endpoint):
                 if self._publishing is None:  # most clients never do
                     self._publishing = asyncio.Semaphore(MAX_PUBLISHING)
                 await self._publishing.acquire()
-                self._tasks.spawn(self._publish(request, self._publishing))
+                self._tasks.spawn(self._publish(request, self._publishing), outlives=True)
             case Ping():
                 self._sender.say(Pong(id=request.id))
             case Auth():

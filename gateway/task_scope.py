@@ -20,17 +20,24 @@ class TaskScope:
         self._group = group
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Let *work*, which must not raise, run beside what runs already."""
+    def spawn(
+        self, work: Coroutine[Any, Any, None], *, outlives: bool = False
+    ) -> asyncio.Task[None]:
+        """Let *work*, which must not raise, run beside what runs already.
+
+        Args:
+            outlives: Whether it goes on to its end when the client has gone.
+        """
         task = self._group.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        if not outlives:
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         return task
 
     async def cancel(self) -> None:
-        """Cancel all and return when none of them runs any more, except whoever calls this."""
-        others = self._tasks - {asyncio.current_task()}
-        for task in others:
+        """Cancel what doesn't outlive the client, and return when none of that runs any more."""
+        tasks = tuple(self._tasks)
+        for task in tasks:
             task.cancel()
-        if others:
-            await asyncio.wait(others)
+        if tasks:
+            await asyncio.wait(tasks)

@@ -48,7 +48,7 @@ class WebSocketProtocol(asyncio.Protocol):
         "_is_text",
         "_outbox",
         "_parts",
-        "_reading",
+        "_reader",
         "_server_state",
         "_tasks",
         "_transport",
@@ -65,7 +65,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._parts: list[bytes] = []
         self._is_text = False
         self._unread: list[str | bytes] = []
-        self._reading = False
+        self._reader: asyncio.Task[None] | None = None
         self._transport: asyncio.Transport
         self._outbox: SocketOutbox | None = None
         self._connection: Connection | None = None
@@ -97,8 +97,8 @@ class WebSocketProtocol(asyncio.Protocol):
         frames = self._frames
         frames.receive_data(data)
         for frame in frames.events_received():
-            if isinstance(frame, Frame) and frame.opcode in _DATA:
-                self._take(frame)
+            if isinstance(frame, Frame) and frame.opcode in _DATA and not self._take(frame):
+                break
         self._reply()
 
     def pause_writing(self) -> None:
@@ -124,31 +124,31 @@ class WebSocketProtocol(asyncio.Protocol):
 
     # Reading
 
-    def _take(self, frame: Frame) -> None:
-        """Take a part of a message, which is heard once it is whole."""
+    def _take(self, frame: Frame) -> bool:
+        """Take a part of a message, which is heard once it is whole; say if it was in order."""
         if frame.opcode is not Opcode.CONT:
             self._is_text = frame.opcode is Opcode.TEXT
         self._parts.append(bytes(frame.data))
         if not frame.fin:
-            return
+            return True
         message = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         self._parts.clear()
         try:
             self._unread.append(message.decode() if self._is_text else message)
         except UnicodeDecodeError:
             self._frames.fail(CloseCode.INVALID_DATA, "text that isn't UTF-8")
-        else:
-            self._read_on()
+            return False
+        self._read_on()
+        return True
 
     def _read_on(self) -> None:
-        if not self._reading:
-            self._reading = True
+        if self._reader is None:
             self._transport.pause_reading()  # one message is answered after the other
-            self._tasks.spawn(self._read())
+            self._reader = self._tasks.spawn(self._read(), outlives=True)
 
     def _listen(self) -> None:
         """Take more from the client, unless it has to be answered or to take something first."""
-        if not self._reading and self._outbox is not None and not self._outbox.is_full:
+        if self._reader is None and self._outbox is not None and not self._outbox.is_full:
             self._transport.resume_reading()
 
     async def _read(self) -> None:
@@ -160,7 +160,7 @@ class WebSocketProtocol(asyncio.Protocol):
         except Exception:
             log.exception("a message failed", connection=connection.id)
             connection.fail()
-        self._reading = False
+        self._reader = None
         self._listen()
 
     def _reply(self) -> None:
@@ -176,6 +176,8 @@ class WebSocketProtocol(asyncio.Protocol):
             self._transport.close()
 
     async def _leave(self, connection: Connection) -> None:
+        if self._reader is not None:
+            await asyncio.wait([self._reader])
         await self._tasks.cancel()
         await connection.close()
         self._gateway.remove(connection)

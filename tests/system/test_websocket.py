@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import websockets
+from websockets.frames import Frame, Opcode
 
 from jarvis_mesh.gateway import feed
 from jarvis_mesh.schema import new_id
@@ -306,3 +308,32 @@ async def test_many_connections_at_once(mesh: RunningGateway, events: TestPublis
         await barrier.wait()
         seq = await events.publish()
     assert {watcher.result() for watcher in watchers} == {seq}
+
+
+@pytest.mark.parametrize("form", [JSON, CBOR])
+async def test_what_was_published_right_before_leaving_is_stored(
+    mesh: RunningGateway, form: str
+) -> None:
+    async with connect(mesh.url) as watching:
+        await watching.subscribe("all")
+        async with connect(mesh.url, form) as leaving:
+            for n in range(100):
+                event = {"type": "agent:status", "payload": {"agentId": "a", "status": str(n)}}
+                await leaving.send("publish", id=n, event=event)
+        stored = await watching.events(100)
+    assert {message["event"]["payload"]["status"] for message in stored} == set(
+        map(str, range(100))
+    )
+
+
+async def test_after_text_that_is_not_utf_8_nothing_is_heard(mesh: RunningGateway) -> None:
+    async with connect(mesh.url) as client, connect(mesh.url) as watching:
+        await client.expect("welcome")
+        await watching.subscribe("all")
+        event = {"type": "agent:status", "payload": {"agentId": "a", "status": "after"}}
+        publish = json.dumps({"op": "publish", "event": event}).encode()
+        frames = [Frame(Opcode.TEXT, text).serialize(mask=True) for text in (b"\xff", publish)]
+        client.socket.transport.write(b"".join(frames))
+        assert await client.close_code() == 1007
+        await watching.still_lives()
+        assert watching.seqs() == []
