@@ -157,6 +157,7 @@ def pause_after(deaths: int) -> float:
 
 
 async def _start(settings: Settings, place: WorkerPlace, sock: socket.socket) -> Process:
+    job: Job = (settings, place, sock.fileno())  # before any wait: stopping closes it
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-P",  # or -m would look for modules where the command happens to be used
@@ -166,7 +167,6 @@ async def _start(settings: Settings, place: WorkerPlace, sock: socket.socket) ->
         preexec_fn=_in_child(),
     )
     assert process.stdin is not None  # noqa: S101 - a pipe was asked for
-    job: Job = (settings, place, sock.fileno())
     process.stdin.write(pickle.dumps(job))
     return process
 

@@ -24,6 +24,7 @@ class Endpoint:
     """What all clients have: something that is sent to them, and an end."""
 
     __slots__ = (
+        "_ended_at",
         "_last_progress",
         "_last_written",
         "_sender",
@@ -37,6 +38,7 @@ class Endpoint:
         self._shared = shared
         self._services = services
         self._unacknowledged_bytes = 0
+        self._ended_at: float | None = None
         self._last_written = self._last_progress = services.clock.monotonic()
 
     @property
@@ -62,15 +64,17 @@ class Endpoint:
         """
         self._note_progress(now)
         if self._sender.has_ended:
-            if now - self._last_written >= FAREWELL:
+            self._ended_at = now if self._ended_at is None else self._ended_at
+            if now - self._ended_at >= FAREWELL:
                 self.abort()
         elif now - self._last_progress >= self._services.stalled_after:
             log.warning("a client takes nothing", seconds=self._services.stalled_after)
             self._services.metrics.drop("stalled")
             self.end("stalled", TRY_AGAIN_LATER, discard=True)
-        elif self._shared.is_live and now - self._last_written >= silent_after:
+        elif now - self._last_written >= silent_after:
+            self._shared.settle()
             position = self._position()
-            if position is not None:
+            if self._shared.is_live and position is not None:
                 self._sender.say(Heartbeat(cursor=position))
 
     def end(self, reason: str, code: int, *, discard: bool = False) -> None:

@@ -7,7 +7,8 @@ client. A send() into the kernel costs 7 µs and more, the rest of a delivery 0.
 how many events go into one write (benchmarks/README.md, "Fan-out").
 
 Order: what a client gets is what it was told, in that order. So whoever says something to one
-member, or changes who the members are, flushes the group first.
+member, or changes who the members are, flushes the group first. And as any flush may find that a
+member is full, who then is a member no longer: flush first, look at where the client is afterwards.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ class Group:
     """Connections that get the same events in the same form."""
 
     __slots__ = (
+        "_after_seq",
         "_burst_bytes",
-        "_flushed_seq",
         "_flusher",
         "_form",
         "_interests",
@@ -71,7 +72,7 @@ class Group:
         self._form = form
         self._interests = interests
         self._flusher = flusher
-        self._flushed_seq = position
+        self._after_seq = position
         self._messages: list[bytes] = []
         self._burst_bytes = 0
         for interest in interests:
@@ -91,13 +92,14 @@ class Group:
         self._members.pop(outbox, None)
 
     def deliver(self, event: StoredEvent) -> None:
-        """Write *event* to every member, at the end of this turn of the loop."""
+        """Write *event* to every member at the next flush."""
         if event.event is None:
             for member in tuple(self._members.values()):
                 member.skip_unreadable(event)
             return
         message = self._form.event(event)
         if not self._messages:
+            self._after_seq = event.seq - 1
             self._flusher.schedule(self)
         self._messages.append(message)
         self._burst_bytes += len(message)
@@ -108,9 +110,8 @@ class Group:
         """Write what was collected; a no-op if that is nothing."""
         if not self._messages:
             return
-        burst = Burst(self._messages, self._form, self._flushed_seq)
+        burst = Burst(self._messages, self._form, self._after_seq)
         self._messages, self._burst_bytes = [], 0
-        self._flushed_seq = self.last_seq
         full = []
         # Of each member nothing but its outbox is touched: with thousands of them, memory that
         # isn't in the processor's caches is a third of what all this costs beside the send().

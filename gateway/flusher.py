@@ -15,7 +15,11 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+import structlog
+
 from jarvis_mesh.schema.clock import Clock
+
+log = structlog.get_logger(__name__)
 
 
 class Flushable(Protocol):
@@ -53,6 +57,9 @@ class Flusher:
         began = self._clock.monotonic()
         due, self._due = self._due, []
         for collected in due:
-            collected.flush()
+            try:
+                collected.flush()
+            except Exception:
+                log.exception("a flush failed")  # of one group; the others have theirs
         ended = self._clock.monotonic()
         self._rested_at = ended + min((ended - began) / 2, self._max_rest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final, Protocol
@@ -64,7 +65,8 @@ class Interests:
         self._nats = nats
         self._receive = receive
         self.incomplete: set[Interest] = set()
-        """Those that no barrier has put in force yet."""
+        """Those that are subscribed and that no barrier has put in force yet."""
+        self._acquiring = asyncio.Lock()
         self._by_tokens: dict[tuple[str, ...], Interest] = {}
         self._shapes: Counter[Shape] = Counter()
         self._found: dict[tuple[str, ...], tuple[Interest, ...]] = {}
@@ -84,22 +86,21 @@ class Interests:
 
         They are in force only after a barrier.
         """
-        acquired, new = [], []
-        for wanted in filters:
-            interest = self.get(wanted)
-            if interest is None:
-                interest = Interest(wanted)
-                self._add(interest)
-                new.append(interest)
-            interest.users += 1
-            acquired.append(interest)
-        try:
-            for interest in new:
-                subject = f"{LIVE_PREFIX}{interest.filter.pattern}"
-                interest.subscription = await self._nats.listen(subject, self._receive)
-        except BaseException:
-            await self.release(acquired)
-            raise
+        acquired = []
+        # One after the other: who shares an interest may rely on that it is subscribed.
+        async with self._acquiring:
+            try:
+                for wanted in filters:
+                    interest = self.get(wanted) or self._add(Interest(wanted))
+                    interest.users += 1
+                    acquired.append(interest)
+                    if interest.subscription is None:
+                        subject = f"{LIVE_PREFIX}{wanted.pattern}"
+                        interest.subscription = await self._nats.listen(subject, self._receive)
+                        self.incomplete.add(interest)
+            except BaseException:
+                await self.release(acquired)
+                raise
         return acquired
 
     async def release(self, interests: Iterable[Interest]) -> None:
@@ -124,7 +125,8 @@ class Interests:
         """Have none in force."""
         for interest in self:
             interest.complete_after = None
-            self.incomplete.add(interest)
+            if interest.subscription is not None:
+                self.incomplete.add(interest)
 
     def matching(self, subject: tuple[str, ...]) -> tuple[Interest, ...]:
         """Return the interests that the subject with these seven tokens passes.
@@ -143,11 +145,11 @@ class Interests:
             if (interest := self._by_tokens.get(masked(subject, shape))) is not None:
                 yield interest
 
-    def _add(self, interest: Interest) -> None:
+    def _add(self, interest: Interest) -> Interest:
         self._by_tokens[interest.filter.tokens] = interest
-        self.incomplete.add(interest)
         self._shapes[interest.filter.shape] += 1
         self._found.clear()
+        return interest
 
     def _remove(self, interest: Interest) -> None:
         del self._by_tokens[interest.filter.tokens]

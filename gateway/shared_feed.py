@@ -99,19 +99,30 @@ class SharedFeed:
         """Return once events come from the live feed; at once if so."""
         await self._caught_up.wait()
 
+    def settle(self) -> None:
+        """Have written what the group has collected; the client may be behind afterwards.
+
+        Before anything is said of where the client is, or done about it.
+        """
+        if self._sender.group is not None:
+            self._sender.group.flush()
+
     def add(self, part: Part) -> None:
         """Serve *part* too, with what comes after its `live_after`."""
+        self.settle()
         self._parts[part] = None
         self._follow_parts()
 
     def remove(self, part: Part) -> None:
         """Serve *part* no more. Idempotent."""
         if part in self._parts:
+            self.settle()
             del self._parts[part]
             self._follow_parts()
 
     def stop(self) -> None:
         """Have no more events from this instant on."""
+        self.settle()
         self._parts.clear()
         self._follow_parts()
 
@@ -124,8 +135,7 @@ class SharedFeed:
 
     def fall_behind(self) -> None:
         """Leave the live feed, whose position is where to go on from."""
-        if self._sender.group is not None:
-            self._sender.group.flush()
+        self.settle()
         self.fall_behind_at(self._live.position)
 
     async def catch_up(self) -> int:
@@ -138,6 +148,8 @@ class SharedFeed:
     async def _recover(self) -> None:
         try:
             await self._sender.outbox.drained()
+            if self._sender.has_ended:
+                return
             behind = self._live.position - self._feed.engine.cursor.seq
             self._sender.say(Lagging(behind=max(behind, 0)))
             await self.catch_up()

@@ -52,14 +52,14 @@ class SocketOutbox:
     def __init__(
         self, transport: asyncio.Transport, frames: Protocol, form: Format, high_water_bytes: int
     ) -> None:
-        self.is_full = False
+        self.is_full = transport.get_write_buffer_size() > high_water_bytes  # an answer before it
         self.has_written = False
         self._transport = transport
         self._frames = frames
         self._form = form
         self._messages: list[bytes] = []
         self._message_bytes = 0
-        self._drained = Latch(is_open=True)
+        self._drained = Latch(is_open=not self.is_full)
         self._is_finished = False
         self._socket = _NONE
         if transport.get_extra_info("sslcontext") is None:

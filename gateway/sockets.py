@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple, Protocol, cast
 
 import httptools
 from starlette.types import Scope
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 BUFFER_BYTES: Final = 16 * 1024
@@ -66,6 +66,10 @@ class HttpProtocol(HttpToolsProtocol):
 
         uvicorn writes them down again for it to parse once more.
         """
+        answering = cast(RequestResponseCycle | None, self.cycle)
+        if answering is not None and not answering.response_complete:
+            self.transport.close()  # it asks in the middle of another answer
+            return
         self.connections.discard(self)
         make = cast(Callable[[ServerState], Upgraded], self.ws_protocol_class)
         upgraded = make(self.server_state)

@@ -6,6 +6,10 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+import structlog
+
+log = structlog.get_logger(__name__)
+
 
 class TaskScope:
     """Tasks that end together; the gateway's group owns them.
@@ -23,12 +27,12 @@ class TaskScope:
     def spawn(
         self, work: Coroutine[Any, Any, None], *, outlives: bool = False
     ) -> asyncio.Task[None]:
-        """Let *work*, which must not raise, run beside what runs already.
+        """Let *work* run beside what runs already; what it raises is logged.
 
         Args:
             outlives: Whether it goes on to its end when the client has gone.
         """
-        task = self._group.create_task(work)
+        task = self._group.create_task(_guarded(work))
         if not outlives:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -41,3 +45,11 @@ class TaskScope:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+
+async def _guarded(work: Coroutine[Any, Any, None]) -> None:
+    """Do *work*; an error of ours in what one client has running must not end the others."""
+    try:
+        await work
+    except Exception:
+        log.exception("a client's task failed")

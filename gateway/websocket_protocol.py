@@ -10,6 +10,7 @@ Source: RFC 6455; docs/protocol.md, "WebSocket protocol".
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import Final
 
 import structlog
@@ -64,7 +65,7 @@ class WebSocketProtocol(asyncio.Protocol):
         )
         self._parts: list[bytes] = []
         self._is_text = False
-        self._unread: list[str | bytes] = []
+        self._unread: deque[str | bytes] | None = None
         self._reader: asyncio.Task[None] | None = None
         self._transport: asyncio.Transport
         self._outbox: SocketOutbox | None = None
@@ -116,7 +117,7 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._connection is not None and self._outbox is not None:
             self._outbox.close()
             self._connection.hang_up()
-            self._gateway.tasks.create_task(self._leave(self._connection))
+            self._tasks.spawn(self._leave(self._connection), outlives=True)
 
     def shutdown(self) -> None:
         """Be cut: uvicorn stops, and the gateway has drained before."""
@@ -134,33 +135,35 @@ class WebSocketProtocol(asyncio.Protocol):
         message = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         self._parts.clear()
         try:
-            self._unread.append(message.decode() if self._is_text else message)
+            self._read_on(message.decode() if self._is_text else message)
         except UnicodeDecodeError:
             self._frames.fail(CloseCode.INVALID_DATA, "text that isn't UTF-8")
             return False
-        self._read_on()
         return True
 
-    def _read_on(self) -> None:
+    def _read_on(self, message: str | bytes) -> None:
         if self._reader is None:
+            self._unread = deque()
             self._transport.pause_reading()  # one message is answered after the other
-            self._reader = self._tasks.spawn(self._read(), outlives=True)
+            self._reader = self._tasks.spawn(self._read(self._unread), outlives=True)
+        assert self._unread is not None  # noqa: S101 - the reader has it
+        self._unread.append(message)
 
     def _listen(self) -> None:
         """Take more from the client, unless it has to be answered or to take something first."""
         if self._reader is None and self._outbox is not None and not self._outbox.is_full:
             self._transport.resume_reading()
 
-    async def _read(self) -> None:
-        connection, unread = self._connection, self._unread
+    async def _read(self, unread: deque[str | bytes]) -> None:
+        connection = self._connection
         assert connection is not None  # noqa: S101 - nothing is read before it is there
         try:
             while unread:
-                await connection.hear(unread.pop(0))
+                await connection.hear(unread.popleft())
         except Exception:
             log.exception("a message failed", connection=connection.id)
             connection.fail()
-        self._reader = None
+        self._reader = self._unread = None
         self._listen()
 
     def _reply(self) -> None:
@@ -176,8 +179,10 @@ class WebSocketProtocol(asyncio.Protocol):
             self._transport.close()
 
     async def _leave(self, connection: Connection) -> None:
-        if self._reader is not None:
-            await asyncio.wait([self._reader])
-        await self._tasks.cancel()
-        await connection.close()
-        self._gateway.remove(connection)
+        try:
+            if self._reader is not None:
+                await asyncio.wait([self._reader])
+            await self._tasks.cancel()
+            await connection.close()
+        finally:
+            self._gateway.remove(connection)
