@@ -5,7 +5,7 @@ Source: docs/protocol.md, "WebSocket protocol" and "HTTP".
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -141,3 +141,11 @@ JSON: Final = Json()
 CBOR: Final = Cbor()
 JSON_LINES: Final = Json(terminated=True)
 SOCKET_FORMATS: Final = (CBOR, JSON)
+_BY_SUBPROTOCOL: Final = {each.subprotocol: each for each in SOCKET_FORMATS}
+
+
+def choose_format(offered: Sequence[str]) -> Json | Cbor | None:
+    """Return the form for the subprotocols that a client offers; `None` if it knows neither."""
+    if not offered:
+        return JSON
+    return next((_BY_SUBPROTOCOL[name] for name in offered if name in _BY_SUBPROTOCOL), None)

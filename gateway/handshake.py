@@ -16,17 +16,16 @@ from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 from websockets.utils import accept_key
 
-from jarvis_mesh.gateway.formats import SOCKET_FORMATS, Cbor, Json
+from jarvis_mesh.gateway.formats import SOCKET_FORMATS, Cbor, Json, choose_format
 from jarvis_mesh.gateway.gateway import Gateway
 from jarvis_mesh.gateway.sockets import UpgradeRequest
-from jarvis_mesh.gateway.websocket import choose_format
 
 PATH: Final = "/v1/ws"
 SILENT: Final = logging.getLogger("jarvis_mesh.websockets")
 """What clients do wrong is told to them, not to the operator."""
 SILENT.disabled = True
 _JUDGE: Final = ServerProtocol(logger=SILENT)
-"""Knows what can be wrong with a handshake, and how to say it; it keeps nothing of one."""
+"""Knows what can be wrong with a handshake, and how to say it. What it keeps, nobody reads."""
 _KEY_CHARACTERS: Final = 24
 """Of 16 bytes in base64."""
 
@@ -41,21 +40,24 @@ def answer(request: UpgradeRequest, gateway: Gateway) -> tuple[bytes, Json | Cbo
         return _refuse(HTTPStatus.FORBIDDEN, reason)
     if request.path != PATH:
         return _refuse(HTTPStatus.NOT_FOUND, f"The WebSocket is at {PATH}.")
-    if gateway.is_draining:
-        text = "This gateway is shutting down; try another one."
-        return _refuse(HTTPStatus.SERVICE_UNAVAILABLE, text)
-    offered = [
-        name.strip() for text in fields["sec-websocket-protocol"] for name in text.split(",")
-    ]
+    names = (name.strip() for text in fields["sec-websocket-protocol"] for name in text.split(","))
+    offered = [name for name in names if name]
     form = choose_format(offered)
-    if form is None:
-        known = " and ".join(each.subprotocol for each in SOCKET_FORMATS)
-        return _refuse(HTTPStatus.BAD_REQUEST, f"Unknown subprotocol; there are {known}.")
+    if gateway.is_draining or form is None:
+        return _refuse(*refusal(gateway))
     if not _is_in_order(request, fields):
         judged = _judge(request)
         if judged.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
             return judged.serialize(), None
     return _accept(fields["sec-websocket-key"][0], form.subprotocol if offered else ""), form
+
+
+def refusal(gateway: Gateway) -> tuple[HTTPStatus, str]:
+    """Return what is said to a client while *gateway* drains, or that offers no form of ours."""
+    if gateway.is_draining:
+        return HTTPStatus.SERVICE_UNAVAILABLE, "This gateway is shutting down; try another one."
+    known = " and ".join(each.subprotocol for each in SOCKET_FORMATS)
+    return HTTPStatus.BAD_REQUEST, f"Unknown subprotocol; there are {known}."
 
 
 def _fields_of(request: UpgradeRequest) -> Fields:

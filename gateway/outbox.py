@@ -13,7 +13,7 @@ from jarvis_mesh.gateway.sockets import unacknowledged_bytes
 
 JOIN_BYTES: Final = 16 * 1024
 """Messages for one client are joined up to this size; a larger one goes alone."""
-BURST_BYTES: Final = 1024 * 1024
+UNPROVEN_BYTES: Final = 1024 * 1024
 """What may wait while nothing says yet that the socket is slow: the bytes of a burst, which
 are shared by all who get them."""
 
@@ -48,7 +48,7 @@ class Outbox(Protocol):
         """Return once it may; at once if so."""
 
     def write(self, message: bytes) -> None:
-        """Send an encoded message, copied nowhere."""
+        """Send an encoded message."""
 
     def write_burst(self, burst: Burst) -> None:
         """Send what others get too."""
@@ -95,7 +95,7 @@ class QueuedOutbox:
 
     @property
     def is_full(self) -> bool:
-        limit = self._high_water_bytes if self._in_flight_bytes else BURST_BYTES
+        limit = self._high_water_bytes if self._in_flight_bytes else UNPROVEN_BYTES
         return self.unsent_bytes > limit
 
     @property

@@ -35,11 +35,7 @@ STOP_WITHIN: Final = 2
 class _OursOnly(logging.Filter):
     """Passes what uvicorn logs, but for what isn't an error of ours and would fill the log."""
 
-    _NOT_OURS: Final = (
-        "Invalid UTF-8 sequence received from client.",
-        # Said of every refused WebSocket handshake, though it was answered.
-        "ASGI callable returned without completing handshake.",
-    )
+    _NOT_OURS: Final = ("Invalid HTTP request received.", "Unsupported upgrade request.")
 
     def filter(self, record: logging.LogRecord) -> bool:
         message = record.getMessage()

@@ -30,7 +30,7 @@ class SocketOutbox:
     """Writes frames to one transport.
 
     Args:
-        frames: The state of the WebSocket; data frames go past it, unmasked.
+        websocket: Its state; data frames go past it, unmasked.
         form: What joins and frames messages.
         high_water_bytes: With more than these in its buffer, a socket is too slow.
     """
@@ -38,24 +38,24 @@ class SocketOutbox:
     __slots__ = (
         "_drained",
         "_form",
-        "_frames",
-        "_is_clear",
         "_is_finished",
+        "_may_bypass",
         "_message_bytes",
         "_messages",
         "_socket",
         "_transport",
+        "_websocket",
         "has_written",
         "is_full",
     )
 
     def __init__(
-        self, transport: asyncio.Transport, frames: Protocol, form: Format, high_water_bytes: int
+        self, transport: asyncio.Transport, websocket: Protocol, form: Format, high_water_bytes: int
     ) -> None:
         self.is_full = transport.get_write_buffer_size() > high_water_bytes  # an answer before it
         self.has_written = False
         self._transport = transport
-        self._frames = frames
+        self._websocket = websocket
         self._form = form
         self._messages: list[bytes] = []
         self._message_bytes = 0
@@ -64,7 +64,7 @@ class SocketOutbox:
         self._socket = _NONE
         if transport.get_extra_info("sslcontext") is None:
             self._socket = transport.get_extra_info("socket").fileno()
-        self._is_clear = False
+        self._may_bypass = False
         transport.set_write_buffer_limits(high=high_water_bytes)
 
     @property
@@ -89,8 +89,9 @@ class SocketOutbox:
 
     def write_control(self, frame: bytes) -> None:
         """Send a control frame, which overtakes what was said in this turn of the loop."""
-        self._is_clear = False
-        self._transport.write(frame)
+        self._may_bypass = False
+        if not self._transport.is_closing():
+            self._transport.write(frame)
 
     def open(self, response: bytes) -> None:
         """Send the *response* that opens the WebSocket, and in the same write what was said."""
@@ -109,9 +110,9 @@ class SocketOutbox:
             return
         if not discard:
             self.flush()
-        if self._frames.state is State.OPEN:
-            self._frames.send_close(code, reason)
-            self.write_control(b"".join(self._frames.data_to_send()))
+        if self._websocket.state is State.OPEN:
+            self._websocket.send_close(code, reason)
+            self.write_control(b"".join(self._websocket.data_to_send()))
         self._is_finished = True
 
     def abort(self) -> None:
@@ -129,9 +130,9 @@ class SocketOutbox:
         self.is_full = False
         self._drained.open()
 
-    def close(self) -> None:
+    def lost(self) -> None:
         """Note that the transport has lost the connection and closes the socket now."""
-        self._socket, self._is_clear, self._is_finished = _NONE, False, True
+        self._socket, self._may_bypass, self._is_finished = _NONE, False, True
         self.resume()  # the transport doesn't say it any more
 
     def _take(self) -> bytes:
@@ -143,7 +144,7 @@ class SocketOutbox:
         if self._is_finished:
             return
         self.has_written = True
-        if self._is_clear:
+        if self._may_bypass:
             try:
                 accepted = os.write(self._socket, frame)
             except OSError:
@@ -151,5 +152,7 @@ class SocketOutbox:
             if accepted == len(frame):
                 return
             frame = frame[accepted:]
+        if self._transport.is_closing():  # it has noticed, and will say so in the next turn
+            return
         self._transport.write(frame)
-        self._is_clear = self._socket != _NONE and not self._transport.get_write_buffer_size()
+        self._may_bypass = self._socket != _NONE and not self._transport.get_write_buffer_size()

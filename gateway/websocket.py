@@ -5,47 +5,31 @@ Source: docs/protocol.md, "WebSocket protocol".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
-
 from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from jarvis_mesh.gateway.access import ANYBODY
 from jarvis_mesh.gateway.connection import Connection
-from jarvis_mesh.gateway.formats import JSON, SOCKET_FORMATS, Cbor, Json
+from jarvis_mesh.gateway.formats import Cbor, Json, choose_format
 from jarvis_mesh.gateway.gateway import Gateway
+from jarvis_mesh.gateway.handshake import refusal
 from jarvis_mesh.gateway.lifetime import live_out
 from jarvis_mesh.gateway.outbox import QueuedOutbox
 from jarvis_mesh.gateway.sender import Sender
 from jarvis_mesh.gateway.sockets import transport_of
 from jarvis_mesh.gateway.task_scope import TaskScope
 
-_FORMATS: Final = {each.subprotocol: each for each in SOCKET_FORMATS}
-
-
-def choose_format(offered: Sequence[str]) -> Json | Cbor | None:
-    """Return the form for the subprotocols that a client offers; `None` if it knows neither."""
-    if not offered:
-        return JSON
-    return next((_FORMATS[name] for name in offered if name in _FORMATS), None)
-
 
 async def serve_websocket(websocket: WebSocket, gateway: Gateway) -> None:
     """Serve one client until it or the gateway ends the connection."""
     offered = websocket.scope["subprotocols"]
     form = choose_format(offered)
-    if gateway.is_draining:
-        await _deny(websocket, 503, "This gateway is shutting down; try another one.\n")
-    elif form is None:
-        await _deny(websocket, 400, f"Unknown subprotocol; there are {' and '.join(_FORMATS)}.\n")
-    else:
-        await websocket.accept(form.subprotocol if offered else None)
-        await _serve(websocket, gateway, form)
-
-
-async def _deny(websocket: WebSocket, status: int, text: str) -> None:
-    await websocket.send_denial_response(PlainTextResponse(text, status))
+    if gateway.is_draining or form is None:
+        status, text = refusal(gateway)
+        await websocket.send_denial_response(PlainTextResponse(f"{text}\n", status))
+        return
+    await websocket.accept(form.subprotocol if offered else None)
+    await _serve(websocket, gateway, form)
 
 
 async def _serve(websocket: WebSocket, gateway: Gateway, form: Json | Cbor) -> None:

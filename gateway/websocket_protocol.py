@@ -1,8 +1,8 @@
 """`GET /v1/ws` on uvicorn: a WebSocket as an asyncio protocol, without ASGI, task or queue.
 
 A connection that is served live is a handful of objects: the transport, the state of its frames
-(`websockets`' sans-I/O core) and what the client watches. Over ASGI it took five tasks and
-60 KiB; now it is under 10 KiB, and a delivery is one call of `transport.write`.
+(`websockets`' sans-I/O core) and what the client watches: 7 KB, where ASGI with its tasks took 48,
+and a delivery is one write (docs/decisions/0004-fan-out-by-bursts.md).
 
 Source: RFC 6455; docs/protocol.md, "WebSocket protocol".
 """
@@ -29,12 +29,15 @@ from jarvis_mesh.gateway.sockets import UpgradeRequest
 from jarvis_mesh.gateway.task_scope import TaskScope
 from jarvis_mesh.schema.wire import MAX_MESSAGE_BYTES
 
+_BUFFER: Final = bytearray(4096)
+"""Where all connections' bytes arrive, to be taken at once. It is small so that one client can't
+hold up the others: in 256 KiB, which asyncio reads otherwise, fit 40,000 pings, half a second."""
 _DATA: Final = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
 
 log = structlog.get_logger(__name__)
 
 
-class WebSocketProtocol(asyncio.Protocol):
+class WebSocketProtocol(asyncio.BufferedProtocol):
     """One client, from its opening handshake on.
 
     Args:
@@ -44,26 +47,27 @@ class WebSocketProtocol(asyncio.Protocol):
 
     __slots__ = (
         "_connection",
-        "_frames",
         "_gateway",
         "_is_text",
         "_outbox",
-        "_parts",
+        "_partial",
         "_reader",
         "_server_state",
         "_tasks",
         "_transport",
         "_unread",
+        "_websocket",
     )
 
     def __init__(self, gateway: Gateway, server_state: ServerState) -> None:
         self._gateway = gateway
         self._server_state = server_state
         self._tasks = TaskScope(gateway.tasks)
-        self._frames = Protocol(
+        self._websocket = Protocol(
             Side.SERVER, state=State.OPEN, max_size=MAX_MESSAGE_BYTES, logger=SILENT
         )
-        self._parts: list[bytes] = []
+        self._partial: bytearray | None = None
+        """The message of which fragments have come."""
         self._is_text = False
         self._unread: deque[str | bytes] | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -85,7 +89,7 @@ class WebSocketProtocol(asyncio.Protocol):
     def _open(self, form: Json | Cbor, response: bytes) -> None:
         gateway = self._gateway
         limit = gateway.settings.high_water_bytes
-        outbox = self._outbox = SocketOutbox(self._transport, self._frames, form, limit)
+        outbox = self._outbox = SocketOutbox(self._transport, self._websocket, form, limit)
         sender = Sender(form, outbox, gateway.services.encoded_runs)
         self._connection = Connection(sender, ANYBODY, gateway.services, self._tasks)
         gateway.add(self._connection)
@@ -94,10 +98,12 @@ class WebSocketProtocol(asyncio.Protocol):
 
     # As the transport sees it
 
-    def data_received(self, data: bytes) -> None:
-        frames = self._frames
-        frames.receive_data(data)
-        for frame in frames.events_received():
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return _BUFFER
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._websocket.receive_data(_BUFFER[:nbytes])
+        for frame in self._websocket.events_received():
             if isinstance(frame, Frame) and frame.opcode in _DATA and not self._take(frame):
                 break
         self._reply()
@@ -115,7 +121,7 @@ class WebSocketProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._server_state.connections.discard(self)
         if self._connection is not None and self._outbox is not None:
-            self._outbox.close()
+            self._outbox.lost()
             self._connection.hang_up()
             self._tasks.spawn(self._leave(self._connection), outlives=True)
 
@@ -129,15 +135,17 @@ class WebSocketProtocol(asyncio.Protocol):
         """Take a part of a message, which is heard once it is whole; say if it was in order."""
         if frame.opcode is not Opcode.CONT:
             self._is_text = frame.opcode is Opcode.TEXT
-        self._parts.append(bytes(frame.data))
-        if not frame.fin:
-            return True
-        message = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        self._parts.clear()
+        message = bytes(frame.data)
+        if self._partial is not None or not frame.fin:
+            self._partial = self._partial or bytearray()
+            self._partial += message
+            if not frame.fin:
+                return True
+            message, self._partial = bytes(self._partial), None
         try:
             self._read_on(message.decode() if self._is_text else message)
         except UnicodeDecodeError:
-            self._frames.fail(CloseCode.INVALID_DATA, "text that isn't UTF-8")
+            self._websocket.fail(CloseCode.INVALID_DATA, "text that isn't UTF-8")
             return False
         return True
 
@@ -168,13 +176,12 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _reply(self) -> None:
         """Send the answers that the protocol itself has: pongs and close frames."""
-        replies = self._frames.data_to_send()
+        replies = self._websocket.data_to_send()
         is_ending = SEND_EOF in replies
         if is_ending and self._connection is not None:
             self._connection.hang_up()  # before the close frame: what its group has collected
-        for frame in replies:
-            if frame != SEND_EOF and self._outbox is not None:
-                self._outbox.write_control(frame)
+        if replies and self._outbox is not None:
+            self._outbox.write_control(b"".join(replies))
         if is_ending:
             self._transport.close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from jarvis_mesh.gateway.outbox import BURST_BYTES, JOIN_BYTES, QueuedOutbox
+from jarvis_mesh.gateway.outbox import JOIN_BYTES, UNPROVEN_BYTES, QueuedOutbox
 
 
 async def test_what_is_queued_together_is_taken_together() -> None:
@@ -36,7 +36,7 @@ async def test_it_is_full_above_the_high_mark_while_the_socket_takes_nothing() -
 
 async def test_a_burst_that_the_socket_had_no_chance_to_take_is_not_its_fault() -> None:
     outbox = QueuedOutbox(10, b"", None)
-    outbox.write(b"x" * BURST_BYTES)
+    outbox.write(b"x" * UNPROVEN_BYTES)
     assert not outbox.is_full
     outbox.write(b"x")
     assert outbox.is_full

@@ -33,7 +33,7 @@ class Server(asyncio.Protocol):
         self.outbox.resume()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.outbox.close()
+        self.outbox.lost()
 
 
 class Client:
