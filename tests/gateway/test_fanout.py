@@ -36,6 +36,9 @@ class Queue:
     def write(self, message: bytes) -> None:
         self.lines.append(message)
 
+    def finish(self, code: int, reason: str, *, discard: bool) -> None:
+        self.lines.append(b"END")
+
     def write_burst(self, burst: Burst) -> None:
         self.writes += 1
         self.lines += burst.joined.splitlines()
@@ -143,6 +146,26 @@ async def test_a_burst_that_grows_large_does_not_wait() -> None:
     large = stored(1, payload={"agentId": "a", "noise": "x" * BURST_BYTES})
     stage.deliver(large)
     assert client.outbox.lines == [large.json]
+
+
+async def test_after_a_large_burst_small_ones_are_collected_again() -> None:
+    stage, client = Stage(), Client()
+    stage.join(client)
+    stage.deliver(stored(1, payload={"agentId": "a", "noise": "x" * BURST_BYTES}))
+    stage.deliver(EVENTS[1])
+    stage.deliver(EVENTS[2])
+    await turn()
+    assert client.outbox.writes == 2
+
+
+async def test_what_was_collected_comes_before_the_end() -> None:
+    stage, client = Stage(), Client()
+    stage.join(client)
+    client.sender.on_end = lambda: stage.leave(client)
+    stage.deliver(EVENTS[0])
+    client.sender.end("", 1000)
+    client.sender.say(Pong(id=1))
+    assert client.outbox.lines == [EVENTS[0].json, b"END"]
 
 
 async def test_an_unreadable_event_is_told_of_in_its_place() -> None:

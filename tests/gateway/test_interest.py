@@ -75,3 +75,35 @@ async def test_what_cannot_be_subscribed_whole_leaves_nothing_behind() -> None:
         await interests.acquire([A, B])
     assert nats.subjects == []
     assert len(interests) == 0
+
+
+async def test_who_shares_an_interest_waits_until_it_is_subscribed() -> None:
+    nats, interests = new()
+    sent = asyncio.Event()
+    listen = nats.listen
+
+    async def slowly(subject: str, handler: object) -> Any:
+        await sent.wait()
+        return await listen(subject, handler)
+
+    nats.listen = slowly  # type: ignore[method-assign]
+    async with asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(interests.acquire([A]))
+        second = tasks.create_task(interests.acquire([A, B]))
+        for _ in range(5):
+            await asyncio.sleep(0)  # noqa: TID251 - a turn of the loop
+        assert not interests.incomplete
+        assert not second.done()
+        sent.set()
+    assert first.result()[0] is second.result()[0]
+    assert interests.incomplete == set(second.result())
+
+
+async def test_what_was_looked_up_is_looked_up_again_when_interests_have_changed() -> None:
+    _, interests = new()
+    subject = ("a", *"bcdefg")
+    assert interests.matching(subject) == ()
+    acquired = await interests.acquire([A])
+    assert interests.matching(subject) == tuple(acquired)
+    await interests.release(acquired)
+    assert interests.matching(subject) == ()

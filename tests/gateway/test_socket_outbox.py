@@ -7,6 +7,8 @@ import os
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from websockets.frames import Frame, Opcode
@@ -149,6 +151,7 @@ async def test_after_the_connection_is_lost_nothing_is_written_to_what_has_its_n
     async with connected() as (outbox, client, transport):
         outbox.write_burst(Burst([b"one"], CBOR, 0))  # from here on past the transport
         outbox.write_burst(Burst([b"two"], CBOR, 0))
+        assert outbox._may_bypass
         number = transport.get_extra_info("socket").fileno()
         transport.abort()
         await wait_until(lambda: transport.get_extra_info("socket").fileno() < 0)
@@ -164,6 +167,23 @@ async def test_after_the_connection_is_lost_nothing_is_written_to_what_has_its_n
                 with pytest.raises(BlockingIOError):
                     other_pair[1].recv(100)
         assert data_of(client) == [b"one", b"two"]
+
+
+async def test_over_tls_everything_goes_through_the_transport() -> None:
+    written: list[bytes] = []
+    transport = SimpleNamespace(
+        get_extra_info={"sslcontext": object()}.get,
+        get_write_buffer_size=lambda: 0,
+        set_write_buffer_limits=lambda high: None,
+        is_closing=lambda: False,
+        write=written.append,
+    )
+    frames = Protocol(Side.SERVER, state=State.OPEN)
+    outbox = SocketOutbox(cast(asyncio.Transport, transport), frames, CBOR, HIGH_WATER)
+    sent = list(bursts(3))
+    for burst in sent:
+        outbox.write_burst(burst)
+    assert written == [burst.frame for burst in sent]
 
 
 def data_of(client: Client) -> list[bytes]:

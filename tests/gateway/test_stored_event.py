@@ -80,3 +80,11 @@ def test_each_form_has_the_same_event() -> None:
     assert json.loads(event.json_for('s"1')) == expected | {"sub": 's"1'}
     assert cbor2.loads(event.cbor) == [7, event.body]
     assert cbor2.loads(event.cbor_for("s")) == [7, event.body, "s"]
+
+
+def test_it_is_opened_and_encoded_once() -> None:
+    event = stored(1)
+    assert event.event is event.event
+    assert event.json is event.json
+    assert event.event_json is event.event_json
+    assert event.cbor is event.cbor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from urllib.parse import urlsplit
 
 import cbor2
 import pytest
@@ -314,3 +315,19 @@ async def test_a_stream_that_was_left_is_in_no_group_any_more(
                 await stream.until("live")
                 assert fanouts[0].members == 1
             await wait_until(lambda: fanouts[0].members == 0, "its leave")
+
+
+async def test_asking_for_a_websocket_in_the_middle_of_a_stream_ends_both(
+    mesh: RunningGateway,
+) -> None:
+    address = urlsplit(mesh.url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    head = "Host: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    stream = f"GET /v1/events?channel=all HTTP/1.1\r\nHost: localhost\r\nAccept: {SSE}\r\n\r\n"
+    writer.write(f"{stream}GET /v1/ws HTTP/1.1\r\n{head}{key}\r\n".encode())
+    async with asyncio.timeout(5):
+        assert b"101 Switching" not in await reader.read()
+    writer.close()
+    while "mesh_connections 0.0" not in (await mesh.get("/metrics"))[1]:
+        await wait_until(lambda: True)

@@ -6,11 +6,12 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from urllib.parse import urlsplit
 
 import pytest
+from websockets.frames import Frame, Opcode
 
 from jarvis_mesh.cli.embedded import NatsServer
 from jarvis_mesh.gateway.tail import Tail
@@ -219,3 +220,24 @@ async def test_a_reader_that_takes_little_is_never_closed(
             rest = await slow.events(MANY - len(slow.seqs()))
             assert rest[-1]["seq"] == seqs[-1]
             assert slow.seqs() == seqs
+
+
+async def test_pings_of_a_client_that_takes_nothing_are_not_read(
+    mesh: RunningGateway, events: TestPublisher
+) -> None:
+    async with slow_client(mesh) as slow:
+        await slow.subscribe("all")
+        await publish_noise(events)
+        await until_lagging(mesh, 1)
+        sock = slow.socket.transport.get_extra_info("socket")
+        pings = Frame(Opcode.PING, bytes(125)).serialize(mask=True) * 500
+        sent, enough = 0, 24 * 1024 * 1024  # many times what the sockets between them hold
+        with suppress(TimeoutError):
+            async with asyncio.timeout(2):
+                while sent < enough:
+                    try:
+                        sent += os.write(sock.fileno(), pings)
+                    except BlockingIOError:
+                        await SystemClock().sleep(0.01)
+        assert sent < enough
+        slow.socket.transport.abort()  # half a frame may have been written
