@@ -21,9 +21,10 @@ from jarvis_mesh.gateway.interest import Interest
 from jarvis_mesh.gateway.outbox import Outbox
 from jarvis_mesh.gateway.stored_event import StoredEvent
 
-BURST_BYTES: Final = 64 * 1024
+BURST_BYTES: Final = 32 * 1024
 """A burst that gets larger is flushed at once: that much may be left of it in the buffer of each
-client that takes nothing. Beyond, a larger write is hardly cheaper for each event."""
+client that takes nothing. At full load a delivery takes 0.19 µs with bursts of 16 KiB, and 0.15
+with 32 as with 64."""
 
 
 class Member(Protocol):
