@@ -70,7 +70,7 @@ class Connection(Endpoint):
     def __init__(
         self, sender: Sender, grants: Grants, services: Services, tasks: TaskScope
     ) -> None:
-        self._subscriptions = Subscriptions(sender, services, tasks, self.fail)
+        self._subscriptions = Subscriptions(sender, services, tasks)
         super().__init__(sender, self._subscriptions.shared, services)
         self.id = secrets.token_hex(8)
         self._grants = grants
@@ -78,6 +78,7 @@ class Connection(Endpoint):
         self._publishing: asyncio.Semaphore | None = None
         self._heard = 0
         sender.on_end = self._subscriptions.stop
+        sender.on_failure = self.fail
 
     def welcome(self) -> None:
         """Say the first message."""
@@ -134,6 +135,7 @@ class Connection(Endpoint):
     async def close(self) -> None:
         """Let go of everything this client had. Idempotent."""
         await self._subscriptions.close_all()
+        self._sender.forget()
 
     async def _answer(self, request: Request) -> None:
         if self._sender.has_ended and not isinstance(request, Publish):

@@ -79,15 +79,17 @@ class StreamClient(Endpoint):
     """The client of a stream, with its one feed."""
 
     def __init__(self, feed: Feed, sender: Sender, services: Services, tasks: TaskScope) -> None:
-        super().__init__(sender, SharedFeed(sender, services, tasks, self.fail), services)
+        super().__init__(sender, SharedFeed(sender, services, tasks), services)
         self.sub = None
         self.feed = feed
         self.live_after = 0
         sender.on_end = self._shared.stop
+        sender.on_failure = self.fail
 
     def close(self) -> None:
         """Have no more events. Idempotent."""
         self._shared.stop()
+        self._sender.forget()
 
     async def run(self) -> None:
         """Bring the feed to live, where its group keeps it going."""

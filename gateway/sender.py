@@ -25,7 +25,7 @@ class Sender:
         encoded_runs: Those of the gateway, shared by all clients.
     """
 
-    __slots__ = ("_encoded_runs", "form", "group", "has_ended", "on_end", "outbox")
+    __slots__ = ("_encoded_runs", "form", "group", "has_ended", "on_end", "on_failure", "outbox")
 
     def __init__(self, form: Format, outbox: Outbox, encoded_runs: EncodedRuns) -> None:
         self.form = form
@@ -33,8 +33,10 @@ class Sender:
         self.group: Flushable | None = None
         """What the client is a member of: it may have collected what comes before a message."""
         self.has_ended = False
-        self.on_end: Callable[[], None] = lambda: None
+        self.on_end: Callable[[], None] = _nothing
         """Called once, when the connection is ended from here."""
+        self.on_failure: Callable[[], None] = _nothing
+        """Called when something was wrong with us, which has been logged."""
         self._encoded_runs = encoded_runs
 
     def say(self, notice: Notice) -> None:
@@ -53,9 +55,18 @@ class Sender:
         self.on_end()  # first: what the group has collected comes before the end
         self.outbox.finish(code, reason, discard=discard)
 
+    def forget(self) -> None:
+        """Let go of who has asked to be called: they refer to this in turn, and what refers to
+        each other stays until the garbage collector comes, which is seldom (server.py)."""
+        self.on_end = self.on_failure = _nothing
+
     def _send(self, message: bytes) -> None:
         if self.has_ended:
             return
         if self.group is not None:
             self.group.flush()
         self.outbox.write(message)
+
+
+def _nothing() -> None:
+    pass

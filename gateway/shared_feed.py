@@ -10,7 +10,7 @@ Source: docs/protocol.md, "Slow readers".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -57,7 +57,6 @@ class SharedFeed:
         sender: Says things to the client.
         services: What all connections of the gateway share.
         tasks: Owns the catching up.
-        on_failure: Called when that failed by an error of ours.
     """
 
     __slots__ = (
@@ -65,24 +64,16 @@ class SharedFeed:
         "_feed",
         "_joined",
         "_live",
-        "_on_failure",
         "_parts",
         "_sender",
         "_services",
         "_tasks",
     )
 
-    def __init__(
-        self,
-        sender: Sender,
-        services: Services,
-        tasks: TaskScope,
-        on_failure: Callable[[], None],
-    ) -> None:
+    def __init__(self, sender: Sender, services: Services, tasks: TaskScope) -> None:
         self._sender = sender
         self._services = services
         self._tasks = tasks
-        self._on_failure = on_failure
         self._live = services.live
         self._feed = Feed((), services)  # its interests are those of the parts, who close them
         self._feed.engine.join()
@@ -156,7 +147,7 @@ class SharedFeed:
             self._sender.say(Live(cursor=str(self._feed.now())))
         except Exception:
             log.exception("a connection failed")
-            self._on_failure()
+            self._sender.on_failure()
 
     # As a group sees it
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import structlog
 
@@ -88,23 +88,15 @@ class Subscriptions:
         sender: Says things to the client.
         services: What all connections of the gateway share.
         tasks: Owns the replays.
-        on_failure: Called when a replay failed by an error of ours.
     """
 
-    __slots__ = ("_on_failure", "_open", "_sender", "_services", "_tasks", "shared")
+    __slots__ = ("_open", "_sender", "_services", "_tasks", "shared")
 
-    def __init__(
-        self,
-        sender: Sender,
-        services: Services,
-        tasks: TaskScope,
-        on_failure: Callable[[], None],
-    ) -> None:
-        self.shared = SharedFeed(sender, services, tasks, on_failure)
+    def __init__(self, sender: Sender, services: Services, tasks: TaskScope) -> None:
+        self.shared = SharedFeed(sender, services, tasks)
         self._sender = sender
         self._services = services
         self._tasks = tasks
-        self._on_failure = on_failure
         self._open: dict[str, Subscription] = {}
 
     def __len__(self) -> int:
@@ -185,7 +177,7 @@ class Subscriptions:
                 await subscription.conflation.run()
         except Exception:
             log.exception("a subscription failed")
-            self._on_failure()
+            self._sender.on_failure()
 
     def _go_live(self, subscription: Subscription) -> None:
         """Have what comes after the live feed's position; nothing else has run since then."""
@@ -199,7 +191,9 @@ class Subscriptions:
         del self._open[subscription.sub]
         if subscription.task is not None:
             subscription.task.cancel()
+            subscription.task = None  # what it raises refers to the subscription
         if subscription.conflation is not None:
             subscription.conflation.stop()
+            subscription.conflation = None  # whose target the subscription is
         self.shared.remove(subscription)
         await subscription.feed.close()

@@ -143,7 +143,8 @@ class Stage:
         )
         sender = Sender(JSON, cast(Outbox, self.socket), EncodedRuns())
         self.sender = sender
-        self.shared = SharedFeed(sender, services, TaskScope(tasks), self.fail)
+        sender.on_failure = self.fail
+        self.shared = SharedFeed(sender, services, TaskScope(tasks))
         self.endpoint = Endpoint(sender, self.shared, services)
         self.parts: dict[str, Part] = {}
         self.told: dict[str, Told] = {}

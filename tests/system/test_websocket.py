@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -12,10 +13,12 @@ import websockets
 from websockets.frames import Frame, Opcode
 
 from jarvis_mesh.gateway import feed
+from jarvis_mesh.gateway.sender import Sender
 from jarvis_mesh.schema import new_id
 from tests.support.gateway import RunningGateway
 from tests.support.plain_client import PlainClient, connect
 from tests.support.publishing import TestPublisher, make_event
+from tests.support.waiting import wait_until
 
 JSON = "mesh.v1.json"
 CBOR = "mesh.v1.cbor"
@@ -337,3 +340,23 @@ async def test_after_text_that_is_not_utf_8_nothing_is_heard(mesh: RunningGatewa
         assert await client.close_code() == 1007
         await watching.still_lives()
         assert watching.seqs() == []
+
+
+async def test_of_a_client_that_has_left_nothing_waits_for_the_garbage_collector(
+    mesh: RunningGateway,
+) -> None:
+    def clients() -> int:
+        return sum(isinstance(each, Sender) for each in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        async with connect(mesh.url) as client:
+            await client.subscribe("all", "user:u")
+            await client.subscribe("entity:x", sub="b", since="start")
+            await client.expect("live", sub="b")
+            await client.subscribe("entity:x", sub="c", conflate_ms=50)
+            assert clients() == 1
+        await wait_until(lambda: clients() == 0, "the last of what it had")
+    finally:
+        gc.enable()
