@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
+from jarvis_mesh.gateway.sockets import set_up
 from jarvis_mesh.schema.errors import SetupError
 
 _BACKLOG: Final = 2048
@@ -38,6 +39,7 @@ def listen(host: str, port: int, *, insecure: bool) -> socket.socket:
     try:
         # Without it the port of a gateway just stopped stays taken for a minute.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        set_up(sock)  # before the first connection, which has its options from it
         sock.bind(address)
         sock.listen(_BACKLOG)  # not before now is the port ours alone
     except OSError as error:
@@ -70,6 +72,7 @@ def spread(sock: socket.socket, count: int) -> Iterator[list[socket.socket]]:
             another.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             another.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             try:
+                set_up(another)
                 another.bind(sock.getsockname())
                 another.listen(_BACKLOG)
             except OSError as error:

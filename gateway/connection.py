@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
 from collections.abc import Iterator
 from typing import Final, assert_never
@@ -52,6 +53,9 @@ TURN: Final = 64
 """Requests that are answered in one turn of the loop: of the cheapest, pings, a quarter of a
 millisecond. A message of 1 MiB can hold 70,000 of them."""
 
+_PROCESS: Final = secrets.token_hex(4)
+_NUMBERS: Final = itertools.count(1)
+
 log = structlog.get_logger(__name__)
 
 
@@ -72,7 +76,7 @@ class Connection(Endpoint):
     ) -> None:
         self._subscriptions = Subscriptions(sender, services, tasks)
         super().__init__(sender, self._subscriptions.shared, services)
-        self.id = secrets.token_hex(8)
+        self.id = f"{_PROCESS}-{next(_NUMBERS)}"
         self._grants = grants
         self._tasks = tasks
         self._publishing: asyncio.Semaphore | None = None

@@ -113,14 +113,9 @@ class Group:
             return
         burst = Burst(self._messages, self._form, self._after_seq)
         self._messages, self._burst_bytes = [], 0
-        full = []
         # Of each member nothing but its outbox is touched: with thousands of them, memory that
         # isn't in the processor's caches is a third of what all this costs beside the send().
-        for outbox in self._members:
-            if outbox.is_full:
-                full.append(outbox)
-            else:
-                outbox.write_burst(burst)
+        full = [outbox for outbox in self._members if not outbox.write_burst(burst)]
         for outbox in full:
             self._members[outbox].fall_behind_at(burst.after_seq)
 

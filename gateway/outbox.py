@@ -50,8 +50,8 @@ class Outbox(Protocol):
     def write(self, message: bytes) -> None:
         """Send an encoded message."""
 
-    def write_burst(self, burst: Burst) -> None:
-        """Send what others get too."""
+    def write_burst(self, burst: Burst) -> bool:
+        """Send what others get too, and return true; don't, and return false, when it is full."""
 
     def unacknowledged_bytes(self) -> int:
         """Return how many bytes the client's side hasn't taken in yet."""
@@ -113,8 +113,11 @@ class QueuedOutbox:
         if self.unsent_bytes > self._low_water_bytes:
             self._below_low_water.clear()
 
-    def write_burst(self, burst: Burst) -> None:
+    def write_burst(self, burst: Burst) -> bool:
+        if self.is_full:
+            return False
         self.write(burst.joined)
+        return True
 
     def unacknowledged_bytes(self) -> int:
         return self.unsent_bytes + unacknowledged_bytes(self._transport)

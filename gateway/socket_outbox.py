@@ -5,7 +5,7 @@ group gets is written at once, the same bytes to all. What the kernel doesn't ac
 transport's buffer. Above the high-water mark the client is full: its group leaves it out, and
 it is caught up from the log once the buffer has drained.
 
-While that buffer is empty, frames go to the socket by `os.write`: `transport.write` takes 0.7 µs
+While nothing waits, bursts go to the socket by `os.write`: `transport.write` takes 0.7 µs
 more and, with a thousand sockets in turn, touches another 0.5 µs of cold memory (of 7.1 µs in all,
 5.3 of them the kernel's).
 """
@@ -38,8 +38,8 @@ class SocketOutbox:
     __slots__ = (
         "_drained",
         "_form",
+        "_is_clear",
         "_is_finished",
-        "_may_bypass",
         "_message_bytes",
         "_messages",
         "_socket",
@@ -64,7 +64,7 @@ class SocketOutbox:
         self._socket = _NONE
         if transport.get_extra_info("sslcontext") is None:
             self._socket = transport.get_extra_info("socket").fileno()
-        self._may_bypass = False
+        self._is_clear = False  # whether nothing waits, neither here nor in the transport's buffer
         transport.set_write_buffer_limits(high=high_water_bytes)
 
     @property
@@ -81,15 +81,31 @@ class SocketOutbox:
             self.flush()
         self._messages.append(message)
         self._message_bytes += len(message)
+        self._is_clear = False
 
-    def write_burst(self, burst: Burst) -> None:
-        if self._message_bytes:
-            self.flush()
+    def write_burst(self, burst: Burst) -> bool:
+        if not self._is_clear:
+            return self._write_burst_after_what_waits(burst)
+        frame = burst.frame
+        self.has_written = True
+        try:
+            accepted = os.write(self._socket, frame)
+        except OSError:
+            accepted = 0  # full, or broken: the transport knows what to do
+        if accepted < len(frame):
+            self._send(frame[accepted:])
+        return True
+
+    def _write_burst_after_what_waits(self, burst: Burst) -> bool:
+        if self.is_full:
+            return False
+        self.flush()
         self._send(burst.frame)
+        return True
 
     def write_control(self, frame: bytes) -> None:
         """Send a control frame, which overtakes what was said in this turn of the loop."""
-        self._may_bypass = False
+        self._is_clear = False
         if not self._transport.is_closing():
             self._transport.write(frame)
 
@@ -132,7 +148,7 @@ class SocketOutbox:
 
     def lost(self) -> None:
         """Note that the transport has lost the connection and closes the socket now."""
-        self._socket, self._may_bypass, self._is_finished = _NONE, False, True
+        self._socket, self._is_clear, self._is_finished = _NONE, False, True
         self.resume()  # the transport doesn't say it any more
 
     def _take(self) -> bytes:
@@ -141,18 +157,10 @@ class SocketOutbox:
         return frame
 
     def _send(self, frame: bytes) -> None:
-        if self._is_finished:
-            return
+        if self._is_finished or self._transport.is_closing():
+            return  # it has noticed, and will say so in the next turn
         self.has_written = True
-        if self._may_bypass:
-            try:
-                accepted = os.write(self._socket, frame)
-            except OSError:
-                accepted = 0  # full, or broken: the transport knows what to do
-            if accepted == len(frame):
-                return
-            frame = frame[accepted:]
-        if self._transport.is_closing():  # it has noticed, and will say so in the next turn
-            return
         self._transport.write(frame)
-        self._may_bypass = self._socket != _NONE and not self._transport.get_write_buffer_size()
+        self._is_clear = self._socket != _NONE and not (
+            self._messages or self._transport.get_write_buffer_size()
+        )

@@ -54,7 +54,7 @@ class HttpProtocol(HttpToolsProtocol):
     """HTTP/1.1, up to where a client asks for a WebSocket."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        _set_up(transport)
+        transport.set_write_buffer_limits(high=BUFFER_BYTES)
         super().connection_made(transport)
 
     def on_message_begin(self) -> None:
@@ -108,10 +108,9 @@ def _in_kernel(transport: asyncio.Transport) -> int:
     return int(struct.unpack("i", answer)[0])
 
 
-def _set_up(transport: asyncio.BaseTransport) -> None:
-    cast(asyncio.Transport, transport).set_write_buffer_limits(high=BUFFER_BYTES)
-    sock = transport.get_extra_info("socket")
-    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+def set_up(sock: socket.socket) -> None:
+    """Set a listening socket, from which those of its connections have their options."""
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):

@@ -150,11 +150,12 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
         return True
 
     def _read_on(self, message: str | bytes) -> None:
-        if self._reader is None:
+        """Have *message* answered after those before it; with one waiting, read no further."""
+        if self._unread is None:
             self._unread = deque()
-            self._transport.pause_reading()  # one message is answered after the other
             self._reader = self._tasks.spawn(self._read(self._unread), outlives=True)
-        assert self._unread is not None  # noqa: S101 - the reader has it
+        else:
+            self._transport.pause_reading()
         self._unread.append(message)
 
     def _listen(self) -> None:

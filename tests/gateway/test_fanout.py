@@ -39,9 +39,12 @@ class Queue:
     def finish(self, code: int, reason: str, *, discard: bool) -> None:
         self.lines.append(b"END")
 
-    def write_burst(self, burst: Burst) -> None:
+    def write_burst(self, burst: Burst) -> bool:
+        if self.is_full:
+            return False
         self.writes += 1
         self.lines += burst.joined.splitlines()
+        return True
 
 
 @dataclass(eq=False)
@@ -104,7 +107,7 @@ async def test_all_members_get_the_same_bytes() -> None:
     bursts: list[Burst] = []
     stage, clients = Stage(), [Client(), Client()]
     for client in clients:
-        client.outbox.write_burst = bursts.append  # type: ignore[method-assign]
+        client.outbox.write_burst = lambda burst: not bursts.append(burst)  # type: ignore[method-assign,func-returns-value]
         stage.join(client)
     stage.deliver(EVENTS[0])
     await turn()

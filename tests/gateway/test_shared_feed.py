@@ -60,8 +60,10 @@ class Socket:
     def write(self, message: bytes) -> None:
         self.lines += message.splitlines()
 
-    def write_burst(self, burst: Burst) -> None:
-        self.lines += burst.joined.splitlines()
+    def write_burst(self, burst: Burst) -> bool:
+        if not self.is_full:
+            self.lines += burst.joined.splitlines()
+        return not self.is_full
 
     def unacknowledged_bytes(self) -> int:
         return 0

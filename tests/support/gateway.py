@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator
@@ -11,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from jarvis_mesh.cli.embedded import NatsServer
+from jarvis_mesh.cli.listening import listen
 from jarvis_mesh.config.settings import Settings
 from jarvis_mesh.gateway.server import serve
 from tests.support.ports import free_port
@@ -42,7 +42,7 @@ class RunningGateway:
 @asynccontextmanager
 async def gateway(nats_server: NatsServer, **settings: Any) -> AsyncIterator[RunningGateway]:
     """Run a gateway on a free port; *settings* replace the defaults."""
-    sock = socket.create_server(("127.0.0.1", settings.pop("port", None) or free_port()))
+    sock = listen("127.0.0.1", settings.pop("port", None) or free_port(), insecure=False)
     defaults = {
         "nats_url": nats_server.url("gateway"),
         "nats_admin_url": nats_server.url("admin"),

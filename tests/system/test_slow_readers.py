@@ -233,7 +233,7 @@ async def test_of_a_client_that_takes_nothing_nothing_is_read_as_pings_would_be_
         (full,) = (
             each
             for each in gc.get_objects()
-            if isinstance(each, WebSocketProtocol) and each._outbox and each._outbox.is_full
+            if type(each) is WebSocketProtocol and each._outbox and each._outbox.is_full
         )
         assert not full._transport.is_reading()
         await slow.events(len(seqs))
