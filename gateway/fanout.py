@@ -3,8 +3,8 @@
 A *group* is the connections with the same live filters and format, served with the same bytes.
 What comes for it in one turn of the loop is collected, joined and framed once (a *burst*), and
 then written to every member. Everything here is synchronous: no task, no queue and no wait per
-client. A send() into the kernel costs 7 µs and more, the rest of a delivery 0.1: what decides is
-how many events go into one write (benchmarks/README.md, "Fan-out").
+client. Of a write's 6.3 µs the kernel takes 5.8, whether it carries one event or a hundred: what
+decides is how many go into one (docs/decisions/0004-fan-out-by-bursts.md).
 
 Order: what a client gets is what it was told, in that order. So whoever says something to one
 member, or changes who the members are, flushes the group first. And as any flush may find that a
@@ -114,7 +114,7 @@ class Group:
         burst = Burst(self._messages, self._form, self._after_seq)
         self._messages, self._burst_bytes = [], 0
         # Of each member nothing but its outbox is touched: with thousands of them, memory that
-        # isn't in the processor's caches is a third of what all this costs beside the send().
+        # isn't in the processor's caches is what costs most beside the send().
         full = [outbox for outbox in self._members if not outbox.write_burst(burst)]
         for outbox in full:
             self._members[outbox].fall_behind_at(burst.after_seq)

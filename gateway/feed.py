@@ -93,6 +93,7 @@ class Feed:
 
     async def begin(self, target: Target) -> None:
         """Say what `open` found that comes before the log: another log's gap, the newest."""
+        await target.drained()
         foreign, self._foreign = self._foreign, None
         if foreign is not None:
             target.miss(foreign)
@@ -100,8 +101,8 @@ class Feed:
         head = self.engine.cursor.seq
         while batch is not None:
             for item in self.engine.newest(batch.events):
-                _give(target, item)
                 await target.drained()
+                _give(target, item)
             if not batch.pending:
                 return
             after = batch.events[-1].seq + 1
@@ -150,7 +151,12 @@ class Feed:
         return await self._persist(ask)
 
     def _hand_over(self, page: Page, target: Target) -> None:
-        """Give *target* what it takes of *page* without waiting; the cursor says how much."""
+        """Give *target* what it takes of *page* without waiting; the cursor says how much.
+
+        It may take nothing any more: since it was asked, the page has been read.
+        """
+        if not target.is_drained:
+            return
         if self.engine.cursor.epoch != self._live.epoch:
             return  # the page is of another log: this connection is being ended
         for item in self.engine.take(page, self._live.position):

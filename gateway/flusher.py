@@ -2,12 +2,11 @@
 
 A flush writes to every member of a group, and a write costs the same whether it carries one event
 or forty. So after a flush that took long, the next one rests half as long as that took, though
-never longer than the setting `flush_interval`: the process then spends at most two thirds of its
-time on flushes, and under load events go together. Where traffic is light (whatever comes next
-comes after the rest) nothing is ever delayed.
+never longer than the setting `flush_interval`: under load events go together. Where traffic is
+light (whatever comes next comes after the rest) nothing is ever delayed.
 
-At 100 events/s to 1,000 clients that took a fifth of the CPU away, for 3 ms more at the median;
-resting as long as the flush took, a third for 8 ms.
+At 100 events/s to 1,000 clients, CPU for a delivery and latency at the median and at p99: without
+rest 8.7 µs, 8 and 20 ms; half as long 7.0 µs, 12 and 25 ms; as long 5.6 µs, 18 and 31 ms.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ class TaskScope:
             outlives: Whether it goes on to its end when the client has gone.
         """
         task = self._group.create_task(_guarded(work))
+        task.add_done_callback(lambda _: work.close())  # one that is cancelled before it began
         if not outlives:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

@@ -54,7 +54,7 @@ CASES = (
     Case(
         (
             _full("10000", "10,000 connections, full load"),
-            Load("10000-2m", "10,000 connections, 200 events/s", 200, 4, OURS),
+            Load("10000-2m", "10,000 connections, 210 events/s", 210, 6, OURS),
         ),
         connections=10_000,
     ),
