@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -24,6 +24,8 @@ class RunningGateway:
         self.settings = settings
         self.url = f"http://127.0.0.1:{settings.port}"
         self._stopping = stopping
+        self.is_listening: Callable[[], bool] = lambda: True
+        """Whether its port is still taken."""
 
     def drain(self) -> None:
         """Do what SIGTERM does."""
@@ -51,6 +53,7 @@ async def gateway(nats_server: NatsServer, **settings: Any) -> AsyncIterator[Run
     }
     stopping = asyncio.Event()
     running = RunningGateway(Settings(**{**defaults, **settings}), stopping)
+    running.is_listening = lambda: sock.fileno() >= 0
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(serve(running.settings, sock, stopping))
         try:

@@ -81,6 +81,7 @@ async def test_a_gateway_that_restarts_costs_nothing_but_time(
             first.drain()
             await wait_until(lambda: not client.is_connected, "the end of the first gateway")
             await events.publish_many(300)
+            await wait_until(lambda: not first.is_listening(), "its port")
             async with gateway(nats_server, port=port) as second:
                 await second.ready()
                 await wait_until(lambda: client.is_connected, "the second gateway", within=25)
