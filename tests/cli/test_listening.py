@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import sys
 
 import pytest
 
@@ -38,7 +37,6 @@ def test_no_such_host_is_said() -> None:
         listen("192.0.2.1", 0, insecure=True)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere all are one socket")
 def test_connections_are_spread_over_the_sockets_of_several_processes() -> None:
     with (
         listen("127.0.0.1", 0, insecure=False) as sock,
@@ -50,6 +48,18 @@ def test_connections_are_spread_over_the_sockets_of_several_processes() -> None:
         accepted = [_accept_all(each) for each in sockets]
         assert sum(accepted) == 200
         assert min(accepted) > 50
+
+
+def test_where_the_kernel_does_not_spread_them_all_processes_share_one_socket(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")
+    with (
+        listen("127.0.0.1", 0, insecure=False) as sock,
+        spread(sock, 2) as (_, other),
+        socket.create_connection(sock.getsockname(), timeout=5),
+    ):
+        assert _accept_all(other) == 1
 
 
 def test_nobody_else_gets_a_port_that_processes_share() -> None:

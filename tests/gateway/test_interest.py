@@ -79,10 +79,11 @@ async def test_what_cannot_be_subscribed_whole_leaves_nothing_behind() -> None:
 
 async def test_who_shares_an_interest_waits_until_it_is_subscribed() -> None:
     nats, interests = new()
-    sent = asyncio.Event()
+    asked, sent = asyncio.Event(), asyncio.Event()
     listen = nats.listen
 
     async def slowly(subject: str, handler: object) -> Any:
+        asked.set()
         await sent.wait()
         return await listen(subject, handler)
 
@@ -90,8 +91,7 @@ async def test_who_shares_an_interest_waits_until_it_is_subscribed() -> None:
     async with asyncio.TaskGroup() as tasks:
         first = tasks.create_task(interests.acquire([A]))
         second = tasks.create_task(interests.acquire([A, B]))
-        for _ in range(5):
-            await asyncio.sleep(0)  # noqa: TID251 - a turn of the loop
+        await asked.wait()
         assert not interests.incomplete
         assert not second.done()
         sent.set()

@@ -104,12 +104,13 @@ async def test_it_is_full_above_the_high_mark_and_drained_when_the_reader_has_ta
             outbox.write_burst(Burst([bytes(1000)], CBOR, 0))
             count += 1
         assert transport.get_write_buffer_size() <= HIGH_WATER + 1010
-        waiting = asyncio.ensure_future(outbox.drained())  # noqa: TID251 - awaited below
-        await asyncio.sleep(0)  # noqa: TID251 - lets it begin
-        assert not waiting.done()
+        assert not outbox.is_drained
         received: list[Frame] = []
-        await wait_until(lambda: received.extend(client.read()) or len(received) == count)
-        await waiting
+        async with asyncio.TaskGroup() as tasks:
+            waiting = tasks.create_task(outbox.drained())
+            await wait_until(lambda: received.extend(client.read()) or len(received) == count)
+            await waiting
+        assert outbox.is_drained
 
 
 async def test_what_one_turn_says_is_one_frame_and_a_large_message_its_own() -> None:

@@ -9,7 +9,8 @@ import pytest
 from jarvis_mesh.gateway.task_scope import TaskScope
 
 
-async def wait_for_ever(seen: list[str]) -> None:
+async def wait_for_ever(begun: asyncio.Event, seen: list[str]) -> None:
+    begun.set()
     try:
         await asyncio.Event().wait()
     finally:
@@ -17,12 +18,12 @@ async def wait_for_ever(seen: list[str]) -> None:
 
 
 async def test_what_runs_is_cancelled_and_what_has_not_begun_never_begins() -> None:
-    seen: list[str] = []
+    begun, seen = asyncio.Event(), list[str]()
     async with asyncio.TaskGroup() as tasks:
         scope = TaskScope(tasks)
-        scope.spawn(wait_for_ever(seen))
-        await asyncio.sleep(0)  # noqa: TID251 - lets it begin
-        scope.spawn(wait_for_ever(seen))
+        scope.spawn(wait_for_ever(begun, seen))
+        await begun.wait()
+        scope.spawn(wait_for_ever(begun, seen))
         await scope.cancel()
     assert seen == ["ended"]
 

@@ -87,7 +87,8 @@ async def test_one_that_is_cancelled_while_it_opens_goes_without_a_word(
         link = NatsLink(nats_server.url(AGENT), AGENT, lambda *_: None, lambda _: None)
         async with asyncio.TaskGroup() as tasks:
             opening = tasks.create_task(link.open(5.0))
-            while not link._client._pongs:  # noqa: ASYNC110 - nothing tells of it
-                await asyncio.sleep(0)  # noqa: TID251 - a turn of the loop
+            async with asyncio.timeout(5):
+                while not link._client._pongs:  # noqa: ASYNC110 - nothing tells of it
+                    await asyncio.sleep(0)  # noqa: TID251 - polls at each turn of the loop
             opening.cancel()
     assert "encountered error" not in caplog.text
