@@ -5,7 +5,6 @@ Source: docs/protocol.md, "HTTP".
 
 from __future__ import annotations
 
-import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -22,8 +21,6 @@ from jarvis_mesh.gateway.sockets import transport_of
 from jarvis_mesh.gateway.task_scope import TaskScope
 from jarvis_mesh.schema.cursor import Cursor
 from jarvis_mesh.schema.wire import Live, Subscribed
-
-log = structlog.get_logger(__name__)
 
 
 class EventStream(Response):
@@ -66,7 +63,7 @@ class EventStream(Response):
         headers = self.raw_headers
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         with gateway.serving(client):
-            tasks.spawn(client.run())
+            tasks.spawn(client.run(), on_failure=client.fail)
             try:
                 leaving, writing = _until_gone(receive), _write(send, outbox)
                 await live_out(outbox, transport, leaving, writing=writing)
@@ -93,13 +90,6 @@ class StreamClient(Endpoint):
 
     async def run(self) -> None:
         """Bring the feed to live, where its group keeps it going."""
-        try:
-            await self._run()
-        except Exception:
-            log.exception("a stream failed")
-            self.fail()
-
-    async def _run(self) -> None:
         # Even one from now: the live feed has moved on since it was opened.
         self._shared.start(self.feed.engine.cursor)
         self._shared.add(self)

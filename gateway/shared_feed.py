@@ -13,8 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final, Protocol
 
-import structlog
-
 from jarvis_mesh.gateway.catchup import Missing, belongs, unreadable
 from jarvis_mesh.gateway.feed import Feed
 from jarvis_mesh.gateway.interest import Interest
@@ -27,9 +25,6 @@ from jarvis_mesh.gateway.task_scope import TaskScope
 from jarvis_mesh.schema.cursor import Cursor
 from jarvis_mesh.schema.filters import Filter
 from jarvis_mesh.schema.wire import Gap, Lagging, Live
-
-log = structlog.get_logger(__name__)
-
 
 _NOTHING: Final[frozenset[Interest]] = frozenset()
 
@@ -137,17 +132,13 @@ class SharedFeed:
         return self._feed.engine.replayed
 
     async def _recover(self) -> None:
-        try:
-            await self._sender.outbox.drained()
-            if self._sender.has_ended:
-                return
-            behind = self._live.position - self._feed.engine.cursor.seq
-            self._sender.say(Lagging(behind=max(behind, 0)))
-            await self.catch_up()
-            self._sender.say(Live(cursor=str(self._feed.now())))
-        except Exception:
-            log.exception("a connection failed")
-            self._sender.on_failure()
+        await self._sender.outbox.drained()
+        if self._sender.has_ended:
+            return
+        behind = self._live.position - self._feed.engine.cursor.seq
+        self._sender.say(Lagging(behind=max(behind, 0)))
+        await self.catch_up()
+        self._sender.say(Live(cursor=str(self._feed.now())))
 
     # As a group sees it
 
@@ -155,7 +146,7 @@ class SharedFeed:
         if self.is_live and self._parts:
             self.start(Cursor(self._live.epoch, seq))
             self._services.metrics.lagged.inc()
-            self._tasks.spawn(self._recover())
+            self._tasks.spawn(self._recover(), on_failure=self._sender.on_failure)
 
     def skip_unreadable(self, event: StoredEvent) -> None:
         """Say to every part which it is for that an event can't be delivered."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-import structlog
-
 from jarvis_mesh.gateway.access import LIMITS
 from jarvis_mesh.gateway.catchup import Missing
 from jarvis_mesh.gateway.conflation import Conflation
@@ -24,8 +22,6 @@ from jarvis_mesh.schema.errors import (
 )
 from jarvis_mesh.schema.filters import Filter
 from jarvis_mesh.schema.wire import Live, Subscribe, Subscribed
-
-log = structlog.get_logger(__name__)
 
 
 class Subscription:
@@ -166,18 +162,15 @@ class Subscriptions:
         if is_live:
             self._go_live(subscription)
         if not is_live or subscription.conflation is not None:
-            subscription.task = self._tasks.spawn(self._run(subscription))
+            work, on_failure = self._run(subscription), self._sender.on_failure
+            subscription.task = self._tasks.spawn(work, on_failure=on_failure)
 
     async def _run(self, subscription: Subscription) -> None:
-        try:
-            if not subscription.feed.engine.is_live:
-                await subscription.replay()
-                self._go_live(subscription)
-            if subscription.conflation is not None:
-                await subscription.conflation.run()
-        except Exception:
-            log.exception("a subscription failed")
-            self._sender.on_failure()
+        if not subscription.feed.engine.is_live:
+            await subscription.replay()
+            self._go_live(subscription)
+        if subscription.conflation is not None:
+            await subscription.conflation.run()
 
     def _go_live(self, subscription: Subscription) -> None:
         """Have what comes after the live feed's position; nothing else has run since then."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import structlog
@@ -25,14 +25,19 @@ class TaskScope:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def spawn(
-        self, work: Coroutine[Any, Any, None], *, outlives: bool = False
+        self,
+        work: Coroutine[Any, Any, None],
+        *,
+        on_failure: Callable[[], None] | None = None,
+        outlives: bool = False,
     ) -> asyncio.Task[None]:
-        """Let *work* run beside what runs already; what it raises is logged.
+        """Let *work* run beside what runs already; an error of ours in it is logged.
 
         Args:
+            on_failure: Called then.
             outlives: Whether it goes on to its end when the client has gone.
         """
-        task = self._group.create_task(_guarded(work))
+        task = self._group.create_task(_guarded(work, on_failure))
         task.add_done_callback(lambda _: work.close())  # one that is cancelled before it began
         if not outlives:
             self._tasks.add(task)
@@ -48,9 +53,11 @@ class TaskScope:
             await asyncio.wait(tasks)
 
 
-async def _guarded(work: Coroutine[Any, Any, None]) -> None:
-    """Do *work*; an error of ours in what one client has running must not end the others."""
+async def _guarded(work: Coroutine[Any, Any, None], on_failure: Callable[[], None] | None) -> None:
+    """Do *work*; an error in what one client has running must not end the others."""
     try:
         await work
     except Exception:
         log.exception("a client's task failed")
+        if on_failure is not None:
+            on_failure()

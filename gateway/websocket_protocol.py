@@ -13,7 +13,6 @@ import asyncio
 from collections import deque
 from typing import Final
 
-import structlog
 from uvicorn.server import ServerState
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import SEND_EOF, Protocol, Side, State
@@ -33,8 +32,6 @@ _BUFFER: Final = bytearray(4096)
 """Where all connections' bytes arrive, to be taken at once. It is small so that one client can't
 hold up the others: in 256 KiB, which asyncio reads otherwise, fit 40,000 pings, half a second."""
 _DATA: Final = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
-
-log = structlog.get_logger(__name__)
 
 
 class WebSocketProtocol(asyncio.BufferedProtocol):
@@ -153,7 +150,10 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
         """Have *message* answered after those before it; with one waiting, read no further."""
         if self._unread is None:
             self._unread = deque()
-            self._reader = self._tasks.spawn(self._read(self._unread), outlives=True)
+            connection = self._connection
+            assert connection is not None  # noqa: S101 - nothing is read before it is there
+            work = self._read(connection, self._unread)
+            self._reader = self._tasks.spawn(work, on_failure=connection.fail, outlives=True)
         else:
             self._transport.pause_reading()
         self._unread.append(message)
@@ -163,17 +163,13 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
         if self._reader is None and self._outbox is not None and not self._outbox.is_full:
             self._transport.resume_reading()
 
-    async def _read(self, unread: deque[str | bytes]) -> None:
-        connection = self._connection
-        assert connection is not None  # noqa: S101 - nothing is read before it is there
+    async def _read(self, connection: Connection, unread: deque[str | bytes]) -> None:
         try:
             while unread:
                 await connection.hear(unread.popleft())
-        except Exception:
-            log.exception("a message failed", connection=connection.id)
-            connection.fail()
-        self._reader = self._unread = None
-        self._listen()
+        finally:
+            self._reader = self._unread = None
+            self._listen()
 
     def _reply(self) -> None:
         """Send the answers that the protocol itself has: pongs and close frames."""

@@ -48,7 +48,9 @@ async def test_an_error_is_logged_and_ends_nobody_else(capsys: pytest.CaptureFix
     async def fail() -> None:
         raise ValueError("ours")
 
+    told: list[str] = []
     async with asyncio.TaskGroup() as tasks:
         scope = TaskScope(tasks)
-        await asyncio.wait([scope.spawn(fail())])
+        await asyncio.wait([scope.spawn(fail(), on_failure=lambda: told.append("failed"))])
+    assert told == ["failed"]
     assert "a client's task failed" in capsys.readouterr().out
