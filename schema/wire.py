@@ -10,6 +10,7 @@ Source: docs/protocol.md, "WebSocket protocol".
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Final, TypeAlias, get_args
 
 import cbor2
@@ -28,6 +29,7 @@ MAX_MESSAGE_BYTES: Final = 1024 * 1024
 MAX_ID_BYTES: Final = 64
 MAX_SUB_BYTES: Final = 128
 MAX_CONFLATE_MS: Final = 60_000
+_SERVICE_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 Id: TypeAlias = Annotated[int, msgspec.Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)] | str
 """What a client calls a request; echoed in the answer. Text of at most 64 bytes."""
@@ -81,6 +83,7 @@ class Publish(Message, tag="publish", kw_only=True, frozen=True):
 
 class ServiceRequest(Message, tag="request", kw_only=True, frozen=True):
     service: str
+    """One token of a NATS subject: 1 to 128 of `A-Za-z0-9_-`; so is the method."""
     method: str
     data: JSON = None
     timeout_ms: Annotated[int, msgspec.Meta(ge=1, le=60_000)] = 5_000
@@ -112,6 +115,8 @@ class Welcome(Message, tag="welcome", kw_only=True, frozen=True):
     auth: str
     """"none", "required" or "ok"."""
     user: str | None = None
+    expires: float | None = None
+    """As in `authenticated`, where the token came with the handshake."""
     heartbeat_s: float
     """Something comes at least this often; a client that hears nothing twice as long reconnects."""
     limits: Limits
@@ -161,6 +166,19 @@ class Published(Message, tag="published", kw_only=True, frozen=True):
     seq: int
 
 
+class Response(Message, tag="response", kw_only=True, frozen=True):
+    id: Id | None = None
+    data: JSON
+    """What the service answered; `null` too."""
+
+
+class Authenticated(Message, tag="authenticated", kw_only=True, frozen=True):
+    id: Id | None = None
+    user: str
+    expires: float
+    """The token's `exp`, seconds since 1970: until then the connection lives."""
+
+
 class Pong(Message, tag="pong", kw_only=True, frozen=True):
     id: Id | None = None
 
@@ -195,6 +213,8 @@ Notice: TypeAlias = (
     | Heartbeat
     | Unsubscribed
     | Published
+    | Response
+    | Authenticated
     | Pong
     | Error
     | Closing
@@ -224,9 +244,17 @@ def parse_request(value: object) -> Request:
         raise BadRequestError(f"id: at most {MAX_ID_BYTES} bytes of text, or an integer")
     if isinstance(request, (Subscribe, Unsubscribe)) and request_sub(value) is None:
         raise BadRequestError(f"sub: 1 to {MAX_SUB_BYTES} bytes of text")
+    if isinstance(request, ServiceRequest):
+        _check_service(request)
     if isinstance(request, Publish):
         return _keep_unknown(value["event"], request)
     return request
+
+
+def _check_service(request: ServiceRequest) -> None:
+    for name, token in (("service", request.service), ("method", request.method)):
+        if not _SERVICE_TOKEN.fullmatch(token):
+            raise BadRequestError(f"{name}: 1 to 128 of A-Z a-z 0-9 _ -")
 
 
 def _keep_unknown(event: dict[str, JSON], request: Publish) -> Publish:
