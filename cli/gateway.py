@@ -56,7 +56,7 @@ def gateway(
 async def _run(settings: Settings) -> None:
     with (
         StopSignals().caught() as stop,
-        listen(settings.host, settings.port, insecure=settings.insecure) as sock,
+        listen(settings.host, settings.port, is_open=settings.may_be_reached) as sock,
     ):
         settings = settings.model_copy(update={"port": sock.getsockname()[1]})
         if settings.workers > 1:

@@ -18,22 +18,23 @@ _BACKLOG: Final = 2048
 _WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
 
 
-def listen(host: str, port: int, *, insecure: bool) -> socket.socket:
+def listen(host: str, port: int, *, is_open: bool) -> socket.socket:
     """Return a socket that listens on *host* and *port*.
 
     Args:
         host: A name or an address.
         port: 0 picks a free one.
-        insecure: Whether it may be reached from other machines.
+        is_open: Whether it may be reached from other machines.
 
     Raises:
         SetupError: no such host, the port is taken, or others could reach it.
     """
     family, address = _resolve(host, port)
-    if not insecure and not ipaddress.ip_address(address[0]).is_loopback:
+    if not is_open and not ipaddress.ip_address(address[0]).is_loopback:
         raise SetupError(
-            f"--host {host} lets other machines in, and there is no authentication yet: anybody "
-            "could read and publish everything; add --insecure if that is what you want"
+            f"--host {host} lets other machines in, and without authentication anybody could read "
+            "and publish everything: set MESH_JWT_SECRET or MESH_JWKS_URL, or add --insecure if "
+            "that is what you want"
         )
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:

@@ -36,6 +36,8 @@ COMMANDS: Final = {
     "run": _Command("Run a command and publish it.", {"allow_interspersed_args": False}),
     "monitor": _Command("Publish this machine's metrics."),
     "gateway": _Command("Start a gateway alone, for a NATS that runs already."),
+    "token": _Command("Make a token for development."),
+    "revoke": _Command("Take tokens back before their time."),
 }
 
 

@@ -86,7 +86,7 @@ async def _run(settings: Settings, plan: _Plan, clock: Clock) -> None:
     """Check what can be checked, and only then start anything."""
     with (
         open_data_dir(plan.data_dir) as data_dir,
-        listen(settings.host, settings.port, insecure=settings.insecure) as sock,
+        listen(settings.host, settings.port, is_open=settings.may_be_reached) as sock,
     ):
         server = await _prepare_server(settings, data_dir, plan.nats_port, clock)
         with StopSignals().caught() as stop:

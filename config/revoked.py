@@ -8,7 +8,10 @@ Source: NATS ADR-8 (key-value buckets), ADR-31 (Direct Get).
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, Final
+
+import msgspec
 
 BUCKET: Final = "mesh_revoked"
 STREAM: Final = f"KV_{BUCKET}"
@@ -38,3 +41,32 @@ def bucket_config(replicas: int) -> dict[str, Any]:
         "allow_rollup_hdrs": True,
         "deny_delete": True,
     }
+
+
+class Revocation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An entry: one token by its `jti`, or all that a user was issued so far."""
+
+    user: str | None = None
+    before: float = 0.0
+    """Of the user's tokens those issued up to then, seconds since 1970."""
+    id: str | None = None
+
+    @property
+    def subject(self) -> str:
+        """Where it is written: the same for each revocation of a user."""
+        kind, name = ("user", self.user) if self.id is None else ("id", self.id)
+        # A key has few characters to choose from, a user's name any.
+        return f"{SUBJECT_PREFIX}{kind}.{hashlib.sha256((name or '').encode()).hexdigest()}"
+
+    def encode(self) -> bytes:
+        """Return it as JSON."""
+        return msgspec.json.encode(self)
+
+
+def decode_revocation(body: bytes) -> Revocation:
+    """Return the entry that *body* is.
+
+    Raises:
+        msgspec.DecodeError: it is none.
+    """
+    return msgspec.json.decode(body, type=Revocation)

@@ -29,13 +29,17 @@ from jarvis_mesh.config.environment import (
     read_secret,
     unknown_names,
 )
+from jarvis_mesh.config.jwks_url import check_jwks_url
 from jarvis_mesh.config.log import LogSettings
 from jarvis_mesh.config.nats_url import check_nats_urls
 from jarvis_mesh.config.units import parse_bytes, parse_duration
 from jarvis_mesh.schema.errors import SetupError
 from jarvis_mesh.schema.types import BUILT_IN_FAMILIES, check_families
 
-SECRETS: Final = ("nats_url", "nats_admin_url")
+NATS_URLS: Final = ("nats_url", "nats_admin_url")
+SECRETS: Final = (*NATS_URLS, "jwt_secret")
+MIN_SECRET_BYTES: Final = 32
+"""Of a secret for HS256: as long as the hash (RFC 7518, section 3.2)."""
 _CENTURY: Final = 100 * 365 * 86_400.0
 
 log = structlog.get_logger(__name__)
@@ -87,6 +91,18 @@ class Settings(BaseSettings):
     """Origins of web pages, beside the gateway's own, that may use it."""
     insecure: bool = False
     """Whether to listen beyond this machine without authentication."""
+    jwt_secret: SecretStr | None = None
+    """What tokens are signed with (HS256): with it, or `jwks_url`, nobody is served without one."""
+    jwks_url: str | None = None
+    """Where the issuer's public keys are (RS256, ES256, EdDSA): https, or a file's URL."""
+    jwt_issuer: str | None = None
+    """The `iss` that tokens must have."""
+    jwt_audience: str | None = None
+    """The `aud` that tokens must have, or have among others."""
+    query_tokens: bool = False
+    """Whether a browser's EventSource may give its token in the URL, as `access_token`."""
+    auth_timeout: Duration = Field(10.0, gt=0, le=600)
+    """Seconds that a client has for its first token, once it is connected."""
     log_max_age: Duration = Field(7 * 86_400.0, ge=1, le=_CENTURY)
     """Seconds that an event is kept."""
     log_max_bytes: Bytes = Field(10 * 1024**3, ge=2 * 1024**2, le=1024**6)
@@ -126,6 +142,16 @@ class Settings(BaseSettings):
             raise SetupError(_explain(error, given)) from None
 
     @property
+    def has_authentication(self) -> bool:
+        """Whether clients need a token."""
+        return self.jwt_secret is not None or self.jwks_url is not None
+
+    @property
+    def may_be_reached(self) -> bool:
+        """Whether other machines may be let in."""
+        return self.insecure or self.has_authentication
+
+    @property
     def log(self) -> LogSettings:
         """What concerns the log."""
         return LogSettings(self.families, self.log_max_age, self.log_max_bytes, self.log_replicas)
@@ -147,12 +173,28 @@ class Settings(BaseSettings):
             _ConfigFile(settings_cls),
         )
 
-    @field_validator(*SECRETS)
+    @field_validator(*NATS_URLS)
     @classmethod
     def _check_nats_urls(cls, urls: SecretStr | None) -> SecretStr | None:
         if urls is not None:
             check_nats_urls(urls.get_secret_value())
         return urls
+
+    @field_validator("jwt_secret")
+    @classmethod
+    def _check_jwt_secret(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None and len(secret.get_secret_value().encode()) < MIN_SECRET_BYTES:
+            raise ValueError(
+                f"it needs {MIN_SECRET_BYTES} bytes or more: `openssl rand -hex 32` makes one"
+            )
+        return secret
+
+    @field_validator("jwks_url")
+    @classmethod
+    def _check_jwks_url(cls, url: str | None) -> str | None:
+        if url is not None:
+            check_jwks_url(url)
+        return url
 
     @field_validator("families")
     @classmethod

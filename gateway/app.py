@@ -18,11 +18,13 @@ from starlette.websockets import WebSocket
 from jarvis_mesh.config.settings import Settings
 from jarvis_mesh.gateway.gateway import Gateway
 from jarvis_mesh.gateway.guard import GuardMiddleware
+from jarvis_mesh.gateway.http_errors import refusal
 from jarvis_mesh.gateway.http_events import get_events
 from jarvis_mesh.gateway.http_publish import post_events
 from jarvis_mesh.gateway.metrics import CONTENT_TYPE
 from jarvis_mesh.gateway.websocket import serve_websocket
 from jarvis_mesh.gateway.worker_metrics import WorkerMetrics
+from jarvis_mesh.schema.errors import MeshError
 
 CANCEL_AGAIN_AFTER: Final = 0.5
 _PAGE_HEADERS: Final = {
@@ -65,7 +67,12 @@ def create_app(
             return await post_events(request, served)
         return await get_events(request, served)
 
-    async def metrics(_request: Request) -> Response:
+    async def metrics(request: Request) -> Response:
+        try:
+            authorization = request.headers.getlist("authorization")
+            (await served.services.tokens.authenticate_request(authorization)).check_operator()
+        except MeshError as error:
+            return refusal(error, served.metrics)
         if shared_metrics is not None:
             text = await shared_metrics.render()
         else:

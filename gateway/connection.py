@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Final, assert_never
 
 import structlog
@@ -24,17 +25,21 @@ from jarvis_mesh.schema.errors import (
     ForbiddenError,
     InternalError,
     MeshError,
+    UnauthorizedError,
 )
 from jarvis_mesh.schema.wire import (
     PROTOCOL,
     Auth,
+    Authenticated,
     Error,
     Id,
+    Notice,
     Ping,
     Pong,
     Publish,
     Published,
     Request,
+    Response,
     ServiceRequest,
     Subscribe,
     Unsubscribe,
@@ -46,8 +51,8 @@ from jarvis_mesh.schema.wire import (
     request_sub,
 )
 
-MAX_PUBLISHING: Final = 64
-"""Events of one client that wait for the log at once; then its next message waits."""
+MAX_WAITING: Final = 64
+"""Publishes and requests of one client that wait for NATS at once; then its next message waits."""
 
 TURN: Final = 64
 """Requests that are answered in one turn of the loop: of the cheapest, pings, a quarter of a
@@ -64,35 +69,40 @@ class Connection(Endpoint):
 
     Args:
         sender: Says things to the client.
-        grants: What the client may see and say.
+        grants: What the client may see and say; `None` if it has to authenticate first.
         services: What all connections of the gateway share.
         tasks: Owns the replays and publishes of this client.
     """
 
-    __slots__ = ("_grants", "_heard", "_publishing", "_subscriptions", "_tasks", "id")
+    __slots__ = ("_heard", "_subscriptions", "_tasks", "_waiting", "id")
 
     def __init__(
-        self, sender: Sender, grants: Grants, services: Services, tasks: TaskScope
+        self, sender: Sender, grants: Grants | None, services: Services, tasks: TaskScope
     ) -> None:
         self._subscriptions = Subscriptions(sender, services, tasks)
-        super().__init__(sender, self._subscriptions.shared, services)
+        super().__init__(sender, self._subscriptions.shared, services, grants)
         self.id = f"{_PROCESS}-{next(_NUMBERS)}"
-        self._grants = grants
         self._tasks = tasks
-        self._publishing: asyncio.Semaphore | None = None
+        self._waiting: asyncio.Semaphore | None = None
         self._heard = 0
         sender.on_end = self._subscriptions.stop
         sender.on_failure = self.fail
 
     def welcome(self) -> None:
-        """Say the first message."""
+        """Say the first message, and have the client's time begin."""
+        grants, deadlines = self.grants, self._services.deadlines
+        if grants is None:
+            deadlines.set_within(self, self._services.auth_timeout)
+        else:
+            deadlines.set(self, grants.expires)
         self._sender.say(
             Welcome(
                 protocol=PROTOCOL,
                 connection=self.id,
-                cursor=self._position(),
-                auth="none",
-                user=self._grants.user,
+                cursor=None if grants is None else self._position(),
+                auth=_auth_state(grants),
+                user=None if grants is None else grants.user,
+                expires=None if grants is None or grants.user is None else grants.expires,
                 heartbeat_s=self._services.heartbeat,
                 limits=LIMITS,
             )
@@ -123,6 +133,7 @@ class Connection(Endpoint):
 
     def refuse(self, error: MeshError, *, id: Id | None = None, sub: str | None = None) -> None:
         """Say that something was wrong with a message."""
+        self._services.metrics.refused(error)
         self._sender.say(Error.of(error, id=id, sub=sub))
 
     @property
@@ -138,45 +149,87 @@ class Connection(Endpoint):
 
     async def close(self) -> None:
         """Let go of everything this client had. Idempotent."""
+        self._services.deadlines.forget(self)
         await self._subscriptions.close_all()
         self._sender.forget()
 
     async def _answer(self, request: Request) -> None:
         if self._sender.has_ended and not isinstance(request, Publish):
             return  # what was published before the client left is stored; the rest is nobody's
+        if isinstance(request, Auth):
+            await self._authenticate(request)
+            return
+        if isinstance(request, Ping):
+            self._sender.say(Pong(id=request.id))
+            return
+        if self.grants is None:
+            raise UnauthorizedError('authenticate first: {"op":"auth","token":"<jwt>"}')
         match request:
             case Subscribe():
                 since = parse_since(request.since)
-                filters = filters_for(request.channels, self._grants)
+                filters = filters_for(request.channels, self.grants)
                 await self._subscriptions.open(request, filters, since)
             case Unsubscribe():
                 await self._subscriptions.close(request.sub)
                 self._sender.say(Unsubscribed(id=request.id, sub=request.sub))
             case Publish():
-                if self._publishing is None:  # most clients never do
-                    self._publishing = asyncio.Semaphore(MAX_PUBLISHING)
-                await self._publishing.acquire()
-                self._tasks.spawn(self._publish(request, self._publishing), outlives=True)
-            case Ping():
-                self._sender.say(Pong(id=request.id))
-            case Auth():
-                raise BadRequestError("this gateway has no authentication; leave auth out")
+                work = partial(self._publish, request, self.grants)
+                await self._spawn(request.id, work, outlives=True)
             case ServiceRequest():
-                raise ForbiddenError("without authentication no service can be called")
+                await self._spawn(request.id, partial(self._call, request, self.grants))
             case _:
                 assert_never(request)
 
-    async def _publish(self, request: Publish, publishing: asyncio.Semaphore) -> None:
+    async def _authenticate(self, request: Auth) -> None:
+        """Take the client's first token, or another of the same user."""
+        tokens = self._services.tokens
+        if not tokens.are_required:
+            raise BadRequestError("this gateway has no authentication; leave auth out")
+        grants = await tokens.authenticate(request.token)
+        if self.grants is not None and grants.user != self.grants.user:
+            raise ForbiddenError("this connection is another user's: open one of your own")
+        if self._sender.has_ended:
+            return
+        self.grants = grants
+        self._services.deadlines.set(self, grants.expires)
+        answer = Authenticated(id=request.id, user=grants.user or "", expires=grants.expires)
+        self._sender.say(answer)
+        await self._subscriptions.narrow(grants)
+
+    async def _spawn(
+        self, id: Id | None, work: Callable[[], Awaitable[Notice]], *, outlives: bool = False
+    ) -> None:
+        """Do *work*, which waits for NATS, beside what else the client says."""
+        if self._waiting is None:  # most clients never do
+            self._waiting = asyncio.Semaphore(MAX_WAITING)
+        await self._waiting.acquire()
+        self._tasks.spawn(self._tell(id, work, self._waiting), outlives=outlives)
+
+    async def _tell(
+        self, id: Id | None, work: Callable[[], Awaitable[Notice]], waiting: asyncio.Semaphore
+    ) -> None:
         try:
-            stored = await self._services.publishing.publish(request.event, self._grants)
-            self._sender.say(Published(id=request.id, seq=stored.seq))
+            self._sender.say(await work())
         except MeshError as error:
-            self.refuse(error, id=request.id)
+            self.refuse(error, id=id)
         except Exception:
-            log.exception("a publish failed", connection=self.id)
-            self.refuse(InternalError("the gateway failed at this event"), id=request.id)
+            log.exception("a request failed", connection=self.id)
+            self.refuse(InternalError("the gateway failed at this; its log has the details"), id=id)
         finally:
-            publishing.release()
+            waiting.release()
+
+    async def _publish(self, request: Publish, grants: Grants) -> Published:
+        stored = await self._services.publishing.publish(request.event, grants)
+        return Published(id=request.id, seq=stored.seq)
+
+    async def _call(self, request: ServiceRequest, grants: Grants) -> Response:
+        return Response(id=request.id, data=await self._services.calls.call(request, grants))
+
+
+def _auth_state(grants: Grants | None) -> str:
+    if grants is None:
+        return "required"
+    return "none" if grants.user is None else "ok"
 
 
 def _lines(text: str) -> Iterator[object]:

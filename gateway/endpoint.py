@@ -6,14 +6,17 @@ from typing import Final
 
 import structlog
 
+from jarvis_mesh.gateway.access import Grants
 from jarvis_mesh.gateway.sender import TRY_AGAIN_LATER, Sender
 from jarvis_mesh.gateway.services import Services
 from jarvis_mesh.gateway.shared_feed import SharedFeed
 from jarvis_mesh.schema.cursor import Cursor
-from jarvis_mesh.schema.wire import Closing, Heartbeat
+from jarvis_mesh.schema.errors import UnauthorizedError
+from jarvis_mesh.schema.wire import Closing, Error, Heartbeat
 
+POLICY_VIOLATION: Final = 1008
 INTERNAL_ERROR: Final = 1011
-"""WebSocket close code (IANA registry)."""
+"""WebSocket close codes (RFC 6455, section 7.4)."""
 FAREWELL: Final = 60.0
 """Seconds that a client which is sent away has for taking the last words."""
 
@@ -31,9 +34,14 @@ class Endpoint:
         "_services",
         "_shared",
         "_unacknowledged_bytes",
+        "grants",
     )
 
-    def __init__(self, sender: Sender, shared: SharedFeed, services: Services) -> None:
+    def __init__(
+        self, sender: Sender, shared: SharedFeed, services: Services, grants: Grants | None
+    ) -> None:
+        self.grants = grants
+        """What the client may see and say; `None` until it is authenticated."""
         self._sender = sender
         self._shared = shared
         self._services = services
@@ -81,6 +89,26 @@ class Endpoint:
         """Tell the client to come back elsewhere or later, and end the connection."""
         self._sender.say(Closing(reason=reason, retry_ms=self._services.retry_ms()))
         self._sender.end(reason, code, discard=discard)
+
+    def expire(self) -> None:
+        """End the connection: its token has expired, or none came in time."""
+        if self.grants is None:
+            self.deauthorize(f"no token came within {self._services.auth_timeout:g} s", "late")
+        else:
+            self.deauthorize("the token has expired", "expired")
+
+    def deauthorize(self, message: str, reason: str) -> None:
+        """End the connection of a client that may no longer be served.
+
+        Args:
+            message: Says why to the client.
+            reason: Says why in one word, as it is counted.
+        """
+        if not self._sender.has_ended:
+            self._services.metrics.refuse(reason)
+            self._sender.say(Error.of(UnauthorizedError(message)))
+            self._sender.end("unauthorized", POLICY_VIOLATION)
+            self.grants = None  # nor counts what it has said and wasn't heard yet
 
     def fail(self) -> None:
         """End the connection by an error of ours, which was logged."""

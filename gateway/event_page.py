@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from jarvis_mesh.gateway.access import Grants
 from jarvis_mesh.gateway.catchup import Missing, unreadable
 from jarvis_mesh.gateway.feed import Feed
 from jarvis_mesh.gateway.page import Run
@@ -37,7 +38,8 @@ class EventPage:
     is_lagging = False
     subscriptions = 1
 
-    def __init__(self, feed: Feed, services: Services, limit: int) -> None:
+    def __init__(self, feed: Feed, services: Services, limit: int, grants: Grants) -> None:
+        self.grants = grants
         self.last_seq = 0
         self._feed = feed
         self._services = services
@@ -57,12 +59,15 @@ class EventPage:
         Raises:
             DeadlineError: the log couldn't be read.
         """
+        deadlines = self._services.deadlines
+        deadlines.set(self, self.grants.expires)
         try:
             await self._read()
             if not self._is_complete and wait and not self._events and self._gap is None:
                 await self._wait(wait)
             self._complete()
         finally:
+            deadlines.forget(self)
             self._leave()
             await self._feed.close()
         return self._answer()
@@ -83,6 +88,14 @@ class EventPage:
 
     def end(self, reason: str, code: int, *, discard: bool = False) -> None:
         """End the page now; its client comes back with its cursor."""
+        self._complete()
+
+    def expire(self) -> None:
+        """End the page now, with what its client was granted until now."""
+        self._complete()
+
+    def deauthorize(self, message: str, reason: str) -> None:
+        """End the page now."""
         self._complete()
 
     # As the engine and the live feed see it

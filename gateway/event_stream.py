@@ -8,6 +8,7 @@ from __future__ import annotations
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from jarvis_mesh.gateway.access import Grants
 from jarvis_mesh.gateway.endpoint import Endpoint
 from jarvis_mesh.gateway.feed import Feed
 from jarvis_mesh.gateway.formats import Format
@@ -29,10 +30,17 @@ class EventStream(Response):
     Args:
         cursor: Where the feed was opened; its own may be of a newer log by now.
         form: What events are written as.
+        grants: Of the client; the stream ends when they do.
     """
 
     def __init__(
-        self, feed: Feed, cursor: Cursor, form: Format, gateway: Gateway, media_type: str
+        self,
+        feed: Feed,
+        cursor: Cursor,
+        form: Format,
+        grants: Grants,
+        gateway: Gateway,
+        media_type: str,
     ) -> None:
         super().__init__(
             media_type=media_type,
@@ -43,6 +51,7 @@ class EventStream(Response):
         self._feed = feed
         self._cursor = cursor
         self._form = form
+        self._grants = grants
         self._gateway = gateway
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,7 +68,7 @@ class EventStream(Response):
         patterns = [each.pattern for each in self._feed.filters]
         sender.say(Subscribed(filters=patterns, cursor=str(self._cursor)))
         tasks = TaskScope(gateway.tasks)
-        client = StreamClient(self._feed, sender, gateway.services, tasks)
+        client = StreamClient(self._feed, sender, gateway.services, tasks, self._grants)
         headers = self.raw_headers
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         with gateway.serving(client):
@@ -75,8 +84,11 @@ class EventStream(Response):
 class StreamClient(Endpoint):
     """The client of a stream, with its one feed."""
 
-    def __init__(self, feed: Feed, sender: Sender, services: Services, tasks: TaskScope) -> None:
-        super().__init__(sender, SharedFeed(sender, services, tasks), services)
+    def __init__(
+        self, feed: Feed, sender: Sender, services: Services, tasks: TaskScope, grants: Grants
+    ) -> None:
+        super().__init__(sender, SharedFeed(sender, services, tasks), services, grants)
+        services.deadlines.set(self, grants.expires)
         self.sub = None
         self.feed = feed
         self.live_after = 0
@@ -85,6 +97,7 @@ class StreamClient(Endpoint):
 
     def close(self) -> None:
         """Have no more events. Idempotent."""
+        self._services.deadlines.forget(self)
         self._shared.stop()
         self._sender.forget()
 

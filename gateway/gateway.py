@@ -11,11 +11,14 @@ from typing import Final, Protocol
 import structlog
 
 from jarvis_mesh.config.settings import Settings
+from jarvis_mesh.gateway.access import Grants
+from jarvis_mesh.gateway.deadlines import Deadlines
 from jarvis_mesh.gateway.encoded_runs import EncodedRuns
 from jarvis_mesh.gateway.fanout import Fanout
 from jarvis_mesh.gateway.flusher import Flusher
 from jarvis_mesh.gateway.guard import Guard
 from jarvis_mesh.gateway.inbox import Inbox
+from jarvis_mesh.gateway.key_store import KeyStore
 from jarvis_mesh.gateway.live_feed import LiveFeed
 from jarvis_mesh.gateway.log_pages import LogPages
 from jarvis_mesh.gateway.log_reader import LogReader, LogState
@@ -23,8 +26,11 @@ from jarvis_mesh.gateway.log_setup import set_up_log
 from jarvis_mesh.gateway.metrics import Metrics
 from jarvis_mesh.gateway.nats_connection import NatsConnection
 from jarvis_mesh.gateway.publishing import Publishing
+from jarvis_mesh.gateway.revocations import Revocations
+from jarvis_mesh.gateway.service_calls import ServiceCalls
 from jarvis_mesh.gateway.services import Services
 from jarvis_mesh.gateway.ticker import Ticker
+from jarvis_mesh.gateway.tokens import Tokens
 from jarvis_mesh.schema.clock import Clock, SystemClock
 from jarvis_mesh.schema.errors import MeshError, SetupError, UnavailableError
 from jarvis_mesh.schema.types import TypeRegistry
@@ -52,6 +58,10 @@ class Client(Protocol):
     def subscriptions(self) -> int:
         """How many it has open."""
 
+    @property
+    def grants(self) -> Grants | None:
+        """What it may see and say; `None` until it is authenticated."""
+
     def fall_behind(self) -> None:
         """Let what is live go on from the log: the live feed has a hole."""
 
@@ -60,6 +70,9 @@ class Client(Protocol):
 
     def end(self, reason: str, code: int, *, discard: bool = False) -> None:
         """Send it away."""
+
+    def deauthorize(self, message: str, reason: str) -> None:
+        """Send it away, as it may no longer be served."""
 
     def abort(self) -> None:
         """Cut the connection. Idempotent."""
@@ -93,16 +106,22 @@ class Gateway:
         live = LiveFeed(self._live_nats, here, self._pages, name, self, self.metrics, self._clock)
         types = TypeRegistry(settings.families, allow_unregistered=True)
         self._ticker = Ticker(live, reader, self._clock)
+        self.revocations = Revocations(self._log_inbox, self._end_revoked, self._clock)
+        self.keys = KeyStore.of(settings, self._clock)
         self.services = Services(
             live=live,
             pages=self._pages,
             reader=reader,
             publishing=Publishing(self._live_inbox, types, self._clock),
+            calls=ServiceCalls(self._live_inbox),
+            tokens=Tokens(settings, self.keys, self.revocations, self._clock),
+            deadlines=Deadlines(self._clock),
             fanout=Fanout(Flusher(self._clock, settings.flush_interval)),
             encoded_runs=EncodedRuns(),
             metrics=self.metrics,
             clock=self._clock,
             heartbeat=settings.heartbeat,
+            auth_timeout=settings.auth_timeout,
             stalled_after=settings.stalled_after,
         )
         self._show_gauges()
@@ -132,6 +151,10 @@ class Gateway:
                 tasks.create_task(self._ticker.run())
                 tasks.create_task(self._repair_holes())
                 tasks.create_task(self._look_after_clients())
+                tasks.create_task(self.services.deadlines.run())
+                if self.settings.has_authentication:
+                    tasks.create_task(self.keys.run())
+                    tasks.create_task(self.revocations.run())
                 tasks.create_task(_look_after(self._live_nats, self._live_inbox))
                 tasks.create_task(_look_after(self._log_nats, self._log_inbox))
         except SetupError as error:
@@ -197,6 +220,11 @@ class Gateway:
 
     def _observe(self, state: LogState) -> None:
         self.services.live.observe(state)
+
+    def _end_revoked(self) -> None:
+        for client in tuple(self._clients):
+            if client.grants is not None and self.revocations.cover(client.grants):
+                client.deauthorize("the token was revoked", "revoked")
 
     def _end_all(self, reason: str) -> None:
         for client in tuple(self._clients):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
@@ -16,9 +17,13 @@ from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 from websockets.utils import accept_key
 
+from jarvis_mesh.gateway.access import Grants
 from jarvis_mesh.gateway.formats import SOCKET_FORMATS, Cbor, Json, choose_format
 from jarvis_mesh.gateway.gateway import Gateway
+from jarvis_mesh.gateway.http_errors import STATUS
+from jarvis_mesh.gateway.key_store import UnknownKeyError
 from jarvis_mesh.gateway.sockets import UpgradeRequest
+from jarvis_mesh.schema.errors import MeshError
 
 PATH: Final = "/v1/ws"
 SILENT: Final = logging.getLogger("jarvis_mesh.websockets")
@@ -32,8 +37,22 @@ _KEY_CHARACTERS: Final = 24
 Fields = Mapping[str, Sequence[str]]
 
 
-def answer(request: UpgradeRequest, gateway: Gateway) -> tuple[bytes, Json | Cbor | None]:
-    """Return the response to *request*, and the form to serve if that is an acceptance."""
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The response to a handshake, and if that is an acceptance, how to serve the client."""
+
+    response: bytes
+    form: Json | Cbor | None = None
+    grants: Grants | None = None
+    """Without authentication everything; `None` if the client has to authenticate first."""
+
+
+def answer(request: UpgradeRequest, gateway: Gateway) -> Answer:
+    """Return the answer to *request*.
+
+    Raises:
+        UnknownKeyError: its token may be signed by a new key: fetch that, and ask again.
+    """
     fields = _fields_of(request)
     reason = gateway.guard.refusal(fields["host"], fields["origin"])
     if reason is not None:
@@ -48,8 +67,25 @@ def answer(request: UpgradeRequest, gateway: Gateway) -> tuple[bytes, Json | Cbo
     if not _is_in_order(request, fields):
         judged = _judge(request)
         if judged.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
-            return judged.serialize(), None
-    return _accept(fields["sec-websocket-key"][0], form.subprotocol if offered else ""), form
+            return Answer(judged.serialize())
+    try:
+        grants = gateway.services.tokens.check_header(fields["authorization"])
+    except UnknownKeyError:
+        raise
+    except MeshError as error:
+        return refused(error, gateway)
+    response = _accept(fields["sec-websocket-key"][0], form.subprotocol if offered else "")
+    return Answer(response, form, grants)
+
+
+def refused(error: MeshError, gateway: Gateway) -> Answer:
+    """Return the answer to a request whose token isn't taken."""
+    gateway.metrics.refused(error)
+    status = HTTPStatus(STATUS[error.code])
+    response = _JUDGE.reject(status, f"{error.message}\n")
+    if status is HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return Answer(response.serialize())
 
 
 def refusal(gateway: Gateway) -> tuple[HTTPStatus, str]:
@@ -98,5 +134,5 @@ def _accept(key: str, subprotocol: str) -> bytes:
     ).encode()
 
 
-def _refuse(status: HTTPStatus, text: str) -> tuple[bytes, None]:
-    return _JUDGE.reject(status, f"{text}\n").serialize(), None
+def _refuse(status: HTTPStatus, text: str) -> Answer:
+    return Answer(_JUDGE.reject(status, f"{text}\n").serialize())

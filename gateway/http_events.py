@@ -14,37 +14,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-import msgspec
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
-from jarvis_mesh.gateway.access import ANYBODY, filters_for
+from jarvis_mesh.gateway.access import Grants, filters_for
 from jarvis_mesh.gateway.event_page import EventPage
 from jarvis_mesh.gateway.event_stream import EventStream
 from jarvis_mesh.gateway.feed import Feed
 from jarvis_mesh.gateway.formats import JSON_LINES, Format, ServerSentEvents
 from jarvis_mesh.gateway.gateway import Gateway
+from jarvis_mesh.gateway.http_errors import NO_STORE, refusal
 from jarvis_mesh.schema.cursor import Cursor, SecondsAgo, Since, parse_since
 from jarvis_mesh.schema.errors import BadRequestError, MeshError, UnavailableError
-from jarvis_mesh.schema.wire import Error
 
 MAX_LIMIT: Final = 1_000
 MAX_WAIT: Final = 60.0
 """Seconds of a long poll; many proxies end what is silent for longer."""
-STATUS: Final = {
-    "unauthorized": 401,
-    "forbidden": 403,
-    "too_large": 413,
-    "rate_limited": 429,
-    "internal": 500,
-    "unavailable": 503,
-    "timeout": 504,
-}
-"""HTTP status by error code; 400 for all others."""
-NO_STORE: Final = {"Cache-Control": "no-store"}
 _SECONDS: Final = re.compile(r"\d{1,9}(\.\d{1,3})?")
 _PARAMETERS: Final = frozenset({"channel", "since", "limit", "wait"})
+_TOKEN: Final = "access_token"  # noqa: S105 - a parameter's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +46,14 @@ class Query:
     wait: float
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A query, and what its client is granted."""
+
+    query: Query
+    grants: Grants
+
+
 def parse_query(params: QueryParams, last_event_id: str | None) -> Query:
     """Return what the query string says; *last_event_id* beats its `since`.
 
@@ -64,6 +61,10 @@ def parse_query(params: QueryParams, last_event_id: str | None) -> Query:
         BadRequestError: an unknown parameter, or one that doesn't parse.
     """
     if unknown := set(params) - _PARAMETERS:
+        if _TOKEN in unknown:
+            raise BadRequestError(
+                "access_token: only for text/event-stream, and only with MESH_QUERY_TOKENS"
+            )
         raise BadRequestError(f"{min(unknown)[:40]!r}: there are channel, since, limit and wait")
     since = last_event_id or params.get("since")
     return Query(
@@ -98,14 +99,14 @@ async def get_events(request: Request, gateway: Gateway) -> Response:
         return Response(headers=NO_STORE)  # there is no end of a stream to wait for
     try:
         if "text/event-stream" in accept:
-            last = request.headers.get("last-event-id")
-            return await _stream(request, gateway, last, "text/event-stream", _events_format)
+            return await _event_source(request, gateway)
         if "application/x-ndjson" in accept:
-            return await _stream(request, gateway, None, "application/x-ndjson", _lines_format)
+            media_type, asked = "application/x-ndjson", await _asked(request, gateway)
+            return await _stream(asked, gateway, media_type, _lines_format)
         if "json" in accept or "*/*" in accept or "application/*" in accept:
-            return await _page(request, gateway)
+            return await _page(request, await _asked(request, gateway), gateway)
     except MeshError as error:
-        return refusal(error)
+        return refusal(error, gateway.metrics)
     return Response(
         "There are text/event-stream, application/x-ndjson and application/json.\n", 406
     )
@@ -119,27 +120,37 @@ def _lines_format(_cursor: Cursor) -> Format:
     return JSON_LINES
 
 
+async def _event_source(request: Request, gateway: Gateway) -> Response:
+    """Answer a browser's EventSource, which can send no token but in the URL."""
+    params, token = request.query_params, None
+    if gateway.settings.query_tokens and _TOKEN in params:
+        token = params[_TOKEN]
+        params = QueryParams([(key, text) for key, text in params.multi_items() if key != _TOKEN])
+    grants = await _authenticate(request, gateway, token)
+    query = parse_query(params, request.headers.get("last-event-id"))
+    return await _stream(Asked(query, grants), gateway, "text/event-stream", _events_format)
+
+
 async def _stream(
-    request: Request,
-    gateway: Gateway,
-    last_event_id: str | None,
-    media_type: str,
-    form: Callable[[Cursor], Format],
+    asked: Asked, gateway: Gateway, media_type: str, form: Callable[[Cursor], Format]
 ) -> Response:
-    feed, cursor, _ = await _open(request, gateway, last_event_id)
-    return EventStream(feed, cursor, form(feed.engine.cursor), gateway, media_type)
+    feed, cursor = await _open(asked, gateway)
+    form_chosen = form(feed.engine.cursor)
+    return EventStream(feed, cursor, form_chosen, asked.grants, gateway, media_type)
 
 
-async def _page(request: Request, gateway: Gateway) -> Response:
-    feed, _, query = await _open(request, gateway, None)
-    page = EventPage(feed, gateway.services, query.limit)
+async def _page(request: Request, asked: Asked, gateway: Gateway) -> Response:
+    feed, _ = await _open(asked, gateway)
+    page = EventPage(feed, gateway.services, asked.query.limit, asked.grants)
     with gateway.serving(page):
         async with asyncio.TaskGroup() as tasks:
             leaving = tasks.create_task(_end_when_gone(request, page))
             try:
-                answer = await page.collect(query.wait)
+                answer = await page.collect(asked.query.wait)
             except MeshError as error:
-                return refusal(error)  # raised in a task group, it would come out in another form
+                return refusal(
+                    error, gateway.metrics
+                )  # raised in a task group, it would come out in another form
             finally:
                 leaving.cancel()
     return Response(answer, media_type="application/json", headers=NO_STORE)
@@ -152,25 +163,24 @@ async def _end_when_gone(request: Request, page: EventPage) -> None:
     page.end("gone", 0)
 
 
-async def _open(
-    request: Request, gateway: Gateway, last_event_id: str | None
-) -> tuple[Feed, Cursor, Query]:
+async def _asked(request: Request, gateway: Gateway) -> Asked:
+    grants = await _authenticate(request, gateway)
+    return Asked(parse_query(request.query_params, None), grants)
+
+
+async def _authenticate(
+    request: Request, gateway: Gateway, query_token: str | None = None
+) -> Grants:
+    authorization = request.headers.getlist("authorization")
+    return await gateway.services.tokens.authenticate_request(authorization, query_token)
+
+
+async def _open(asked: Asked, gateway: Gateway) -> tuple[Feed, Cursor]:
     if gateway.is_draining:
         raise UnavailableError("this gateway is shutting down; try another one")
-    query = parse_query(request.query_params, last_event_id)
-    feed = Feed(filters_for(query.channels, ANYBODY), gateway.services)
+    feed = Feed(filters_for(asked.query.channels, asked.grants), gateway.services)
     try:
-        return feed, await feed.open(query.since), query
+        return feed, await feed.open(asked.query.since)
     except BaseException:
         await feed.close()
         raise
-
-
-def refusal(error: MeshError) -> Response:
-    """Return the answer that tells of *error*."""
-    return Response(
-        msgspec.json.encode(Error.of(error)) + b"\n",
-        STATUS.get(error.code, 400),
-        media_type="application/json",
-        headers=NO_STORE,
-    )

@@ -12,10 +12,9 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from jarvis_mesh.gateway.access import ANYBODY
+from jarvis_mesh.gateway.access import Grants
 from jarvis_mesh.gateway.gateway import Gateway
-from jarvis_mesh.gateway.http_events import NO_STORE, STATUS, refusal
-from jarvis_mesh.gateway.publishing import Publishing
+from jarvis_mesh.gateway.http_errors import NO_STORE, STATUS, refusal
 from jarvis_mesh.schema.codec import iter_items
 from jarvis_mesh.schema.errors import (
     BadRequestError,
@@ -37,17 +36,18 @@ async def post_events(request: Request, gateway: Gateway) -> Response:
     these, in order; its status is that of the first error.
     """
     try:
+        authorization = request.headers.getlist("authorization")
+        grants = await gateway.services.tokens.authenticate_request(authorization)
         content = await _content(request)
         several = content if isinstance(content, list) else [content]
         if len(several) > MAX_EVENTS:
             raise LimitError(f"at most {MAX_EVENTS:,} events at once")
     except MeshError as error:
-        return refusal(error)
+        return refusal(error, gateway.metrics)
     except ClientDisconnect:
         return Response(status_code=400)  # which nobody reads: the client has gone
     async with asyncio.TaskGroup() as tasks:  # tasks begin in order, and so do the publishes
-        publishing = gateway.services.publishing
-        running = [tasks.create_task(_publish(publishing, each)) for each in several]
+        running = [tasks.create_task(_publish(gateway, each, grants)) for each in several]
     answers = [each.result() for each in running]
     errors = [answer for answer in answers if isinstance(answer, Error)]
     status = STATUS.get(errors[0].code, 400) if errors else 200
@@ -60,10 +60,11 @@ async def post_events(request: Request, gateway: Gateway) -> Response:
     )
 
 
-async def _publish(publishing: Publishing, event: object) -> dict[str, Any] | Error:
+async def _publish(gateway: Gateway, event: object, grants: Grants) -> dict[str, Any] | Error:
     try:
-        stored = await publishing.publish(_parse(event).event, ANYBODY)
+        stored = await gateway.services.publishing.publish(_parse(event).event, grants)
     except MeshError as error:
+        gateway.metrics.refused(error)
         return Error.of(error)
     return stored._asdict()
 

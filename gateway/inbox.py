@@ -66,8 +66,12 @@ class Inbox:
         headers: Mapping[str, str] | None = None,
         is_last: IsLast = lambda _answer: True,
         within: float = ANSWER_WITHIN,
+        by_server: bool = True,
     ) -> list[Answer]:
         """Publish *body* to *subject* and return its answers, the last one included.
+
+        Args:
+            by_server: Whether the server itself should answer: if it doesn't, is it alive?
 
         Raises:
             UnavailableError: not connected, or nobody serves *subject*: nothing was done.
@@ -83,12 +87,13 @@ class Inbox:
                 await self._nats.publish(subject, body, reply=reply, headers=dict(headers or {}))
                 await question.done
         except TimeoutError:
-            self.unanswered.set()
+            if by_server:
+                self.unanswered.set()
             raise DeadlineError(f"NATS didn't answer {subject} in {within:.0f} s") from None
         finally:
             del self._open[reply.encode()]
         if question.answers[-1].status == b"503":
-            raise UnavailableError(f"nobody on NATS serves {subject}; does the log exist?")
+            raise UnavailableError(f"nobody on NATS serves {subject} now")
         return question.answers
 
     def fail_all(self) -> None:

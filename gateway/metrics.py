@@ -10,10 +10,13 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
+from jarvis_mesh.schema.errors import MeshError
+
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 GAP_REASONS: Final = ("expired", "epoch", "reset", "unreadable")
 HOLD_REASONS: Final = ("connection", "leader", "silence", "tick", "sequence", "order")
 DROP_REASONS: Final = ("foreign", "stalled")
+REFUSAL_REASONS: Final = ("unauthorized", "late", "expired", "revoked", "forbidden")
 
 
 class Metrics:
@@ -41,6 +44,14 @@ class Metrics:
             ["reason"],
             registry=self._registry,
         )
+        refusals = Counter(
+            "mesh_refusals_total",
+            "Refused: tokens that aren't valid (unauthorized), connections without one in time "
+            "(late) or whose token has expired or was revoked, and what no token granted.",
+            ["reason"],
+            registry=self._registry,
+        )
+        self._refusals = {reason: refusals.labels(reason) for reason in REFUSAL_REASONS}
         self._drops = {reason: drops.labels(reason) for reason in DROP_REASONS}
         self._gaps = {reason: gaps.labels(reason) for reason in GAP_REASONS}
         self._holds = {reason: holds.labels(reason) for reason in HOLD_REASONS}
@@ -52,6 +63,15 @@ class Metrics:
     def drop(self, reason: str) -> None:
         """Count something that was dropped."""
         self._drops[reason].inc()
+
+    def refuse(self, reason: str) -> None:
+        """Count something that was refused."""
+        self._refusals[reason].inc()
+
+    def refused(self, error: MeshError) -> None:
+        """Count *error*, if it refuses what a client may not have."""
+        if error.code in self._refusals:
+            self.refuse(error.code)
 
     def resync(self, reason: str) -> None:
         """Count a hold of the live feed."""

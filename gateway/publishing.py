@@ -49,6 +49,7 @@ class Publishing:
 
         Raises:
             EventError, TooLargeError: it isn't an event that the log takes.
+            ForbiddenError: nothing grants it.
             UnavailableError: the log didn't take it.
             DeadlineError: it was sent and not confirmed; publish it again with the same id.
         """
@@ -83,6 +84,7 @@ class Publishing:
             metadata=metadata,
         )
         check_event(event)
+        grants.check_publish(event.subject)
         return event
 
 

@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass
 from typing import Final
 
+from jarvis_mesh.gateway.deadlines import Deadlines
 from jarvis_mesh.gateway.encoded_runs import EncodedRuns
 from jarvis_mesh.gateway.fanout import Fanout
 from jarvis_mesh.gateway.live_feed import LiveFeed
@@ -13,6 +14,8 @@ from jarvis_mesh.gateway.log_pages import LogPages
 from jarvis_mesh.gateway.log_reader import LogReader
 from jarvis_mesh.gateway.metrics import Metrics
 from jarvis_mesh.gateway.publishing import Publishing
+from jarvis_mesh.gateway.service_calls import ServiceCalls
+from jarvis_mesh.gateway.tokens import Tokens
 from jarvis_mesh.schema.clock import Clock
 
 MAX_RETRY_MS: Final = 2_000
@@ -27,12 +30,17 @@ class Services:
     pages: LogPages
     reader: LogReader
     publishing: Publishing
+    calls: ServiceCalls
+    tokens: Tokens
+    deadlines: Deadlines
     fanout: Fanout
     encoded_runs: EncodedRuns
     metrics: Metrics
     clock: Clock
     heartbeat: float
     """Seconds after which a client that was sent nothing is sent a heartbeat."""
+    auth_timeout: float
+    """Seconds that a client has for its first token."""
     stalled_after: float
     """Seconds after which a client that takes nothing at all is ended."""
 

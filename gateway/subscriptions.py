@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from jarvis_mesh.gateway.access import LIMITS
+from jarvis_mesh.gateway.access import LIMITS, Grants
 from jarvis_mesh.gateway.catchup import Missing
 from jarvis_mesh.gateway.conflation import Conflation
 from jarvis_mesh.gateway.feed import Feed
@@ -17,11 +17,12 @@ from jarvis_mesh.gateway.task_scope import TaskScope
 from jarvis_mesh.schema.cursor import Since
 from jarvis_mesh.schema.errors import (
     DuplicateSubscriptionError,
+    ForbiddenError,
     LimitError,
     UnknownSubscriptionError,
 )
 from jarvis_mesh.schema.filters import Filter
-from jarvis_mesh.schema.wire import Live, Subscribe, Subscribed
+from jarvis_mesh.schema.wire import Error, Live, Subscribe, Subscribed
 
 
 class Subscription:
@@ -132,6 +133,17 @@ class Subscriptions:
             raise UnknownSubscriptionError(f"there is no subscription {sub!r}")
         await self._close(self._open[sub])
 
+    async def narrow(self, grants: Grants) -> None:
+        """End what *grants* don't cover: nothing of it is sent any more, and its client is told."""
+        ended = [each for each in self._open.values() if not grants.covers(each.feed.filters)]
+        for subscription in ended:
+            self._detach(subscription)
+            self._services.metrics.refuse("forbidden")
+            error = ForbiddenError("your new token doesn't grant all of this subscription")
+            self._sender.say(Error.of(error, sub=subscription.sub))
+        for subscription in ended:
+            await subscription.feed.close()
+
     async def close_all(self) -> None:
         """Close every subscription. Idempotent."""
         self.stop()
@@ -181,6 +193,11 @@ class Subscriptions:
             self.shared.add(subscription)
 
     async def _close(self, subscription: Subscription) -> None:
+        self._detach(subscription)
+        await subscription.feed.close()
+
+    def _detach(self, subscription: Subscription) -> None:
+        """Send nothing for *subscription* from this instant on."""
         del self._open[subscription.sub]
         if subscription.task is not None:
             subscription.task.cancel()
@@ -189,4 +206,3 @@ class Subscriptions:
             subscription.conflation.stop()
             subscription.conflation = None  # whose target the subscription is
         self.shared.remove(subscription)
-        await subscription.feed.close()

@@ -8,16 +8,18 @@ from __future__ import annotations
 from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from jarvis_mesh.gateway.access import ANYBODY
+from jarvis_mesh.gateway.access import Grants
 from jarvis_mesh.gateway.connection import Connection
 from jarvis_mesh.gateway.formats import Cbor, Json, choose_format
 from jarvis_mesh.gateway.gateway import Gateway
 from jarvis_mesh.gateway.handshake import refusal
+from jarvis_mesh.gateway.http_errors import refusal as refused
 from jarvis_mesh.gateway.lifetime import live_out
 from jarvis_mesh.gateway.outbox import QueuedOutbox
 from jarvis_mesh.gateway.sender import Sender
 from jarvis_mesh.gateway.sockets import transport_of
 from jarvis_mesh.gateway.task_scope import TaskScope
+from jarvis_mesh.schema.errors import MeshError
 
 
 async def serve_websocket(websocket: WebSocket, gateway: Gateway) -> None:
@@ -28,16 +30,24 @@ async def serve_websocket(websocket: WebSocket, gateway: Gateway) -> None:
         status, text = refusal(gateway)
         await websocket.send_denial_response(PlainTextResponse(f"{text}\n", status))
         return
+    try:
+        authorization = websocket.headers.getlist("authorization")
+        grants = await gateway.services.tokens.authenticate_handshake(authorization)
+    except MeshError as error:
+        await websocket.send_denial_response(refused(error, gateway.metrics))
+        return
     await websocket.accept(form.subprotocol if offered else None)
-    await _serve(websocket, gateway, form)
+    await _serve(websocket, gateway, form, grants)
 
 
-async def _serve(websocket: WebSocket, gateway: Gateway, form: Json | Cbor) -> None:
+async def _serve(
+    websocket: WebSocket, gateway: Gateway, form: Json | Cbor, grants: Grants | None
+) -> None:
     transport = transport_of(websocket.scope)
     outbox = QueuedOutbox(gateway.settings.high_water_bytes, form.separator, transport)
     tasks = TaskScope(gateway.tasks)
     sender = Sender(form, outbox, gateway.services.encoded_runs)
-    connection = Connection(sender, ANYBODY, gateway.services, tasks)
+    connection = Connection(sender, grants, gateway.services, tasks)
     with gateway.serving(connection):
         connection.welcome()
         try:

@@ -17,15 +17,17 @@ from uvicorn.server import ServerState
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import SEND_EOF, Protocol, Side, State
 
-from jarvis_mesh.gateway.access import ANYBODY
+from jarvis_mesh.gateway.access import Grants
 from jarvis_mesh.gateway.connection import Connection
 from jarvis_mesh.gateway.formats import Cbor, Json
 from jarvis_mesh.gateway.gateway import Gateway
-from jarvis_mesh.gateway.handshake import SILENT, answer
+from jarvis_mesh.gateway.handshake import SILENT, Answer, answer, refused
+from jarvis_mesh.gateway.key_store import UnknownKeyError
 from jarvis_mesh.gateway.sender import Sender
 from jarvis_mesh.gateway.socket_outbox import SocketOutbox
 from jarvis_mesh.gateway.sockets import UpgradeRequest
 from jarvis_mesh.gateway.task_scope import TaskScope
+from jarvis_mesh.schema.errors import MeshError
 from jarvis_mesh.schema.wire import MAX_MESSAGE_BYTES
 
 _BUFFER: Final = bytearray(4096)
@@ -76,19 +78,37 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
         """Answer the opening handshake."""
         self._transport = transport
         self._server_state.connections.add(self)  # type: ignore[arg-type]  # it has `shutdown`
-        response, form = answer(request, self._gateway)
-        if form is not None:
-            self._open(form, response)
-        else:
-            transport.write(response)
-            transport.close()
+        try:
+            self._conclude(answer(request, self._gateway))
+        except UnknownKeyError:
+            transport.pause_reading()
+            self._tasks.spawn(self._answer_later(request))
 
-    def _open(self, form: Json | Cbor, response: bytes) -> None:
+    async def _answer_later(self, request: UpgradeRequest) -> None:
+        """Answer a handshake whose token may be signed by a key that is new."""
+        gateway = self._gateway
+        try:
+            await gateway.keys.refresh()
+            answered = answer(request, gateway)
+        except MeshError as error:
+            answered = refused(error, gateway)
+        if not self._transport.is_closing():
+            self._conclude(answered)
+            self._transport.resume_reading()
+
+    def _conclude(self, answered: Answer) -> None:
+        if answered.form is not None:
+            self._open(answered.form, answered.response, answered.grants)
+        else:
+            self._transport.write(answered.response)
+            self._transport.close()
+
+    def _open(self, form: Json | Cbor, response: bytes, grants: Grants | None) -> None:
         gateway = self._gateway
         limit = gateway.settings.high_water_bytes
         outbox = self._outbox = SocketOutbox(self._transport, self._websocket, form, limit)
         sender = Sender(form, outbox, gateway.services.encoded_runs)
-        self._connection = Connection(sender, ANYBODY, gateway.services, self._tasks)
+        self._connection = Connection(sender, grants, gateway.services, self._tasks)
         gateway.add(self._connection)
         self._connection.welcome()
         outbox.open(response)

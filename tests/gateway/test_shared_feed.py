@@ -15,6 +15,7 @@ from typing import Any, cast
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from jarvis_mesh.gateway.access import ANYBODY
 from jarvis_mesh.gateway.encoded_runs import EncodedRuns
 from jarvis_mesh.gateway.endpoint import Endpoint
 from jarvis_mesh.gateway.fanout import Fanout
@@ -147,7 +148,7 @@ class Stage:
         self.sender = sender
         sender.on_failure = self.fail
         self.shared = SharedFeed(sender, services, TaskScope(tasks))
-        self.endpoint = Endpoint(sender, self.shared, services)
+        self.endpoint = Endpoint(sender, self.shared, services, ANYBODY)
         self.parts: dict[str, Part] = {}
         self.told: dict[str, Told] = {}
         self.wanted: dict[str, list[int]] = {}

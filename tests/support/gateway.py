@@ -44,7 +44,7 @@ class RunningGateway:
 @asynccontextmanager
 async def gateway(nats_server: NatsServer, **settings: Any) -> AsyncIterator[RunningGateway]:
     """Run a gateway on a free port; *settings* replace the defaults."""
-    sock = listen("127.0.0.1", settings.pop("port", None) or free_port(), insecure=False)
+    sock = listen("127.0.0.1", settings.pop("port", None) or free_port(), is_open=False)
     defaults = {
         "nats_url": nats_server.url("gateway"),
         "nats_admin_url": nats_server.url("admin"),

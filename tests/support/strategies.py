@@ -83,3 +83,7 @@ SUBJECTS = st.tuples(*[_FEW] * 7)
 """Seven tokens out of few, so that filters meet them often."""
 FILTERS = st.tuples(*[_FEW | st.just(FREE)] * 7).map(Filter)
 FILTER_LISTS = st.lists(FILTERS, max_size=5)
+CHANNELS = FILTERS.map(str) | st.sampled_from(
+    ["all", "shared", "user:a", "user:b", "user:*", "session:a&user:b", "event:a:**", "source:_"]
+)
+"""Channels that stand for such filters."""

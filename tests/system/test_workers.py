@@ -209,7 +209,7 @@ async def test_no_worker_survives_its_parent_and_the_port_is_free(workers: Worke
     left[0].suspend()  # not even one that hangs
     await workers.kill()
     await wait_until(lambda: not any(is_alive(process) for process in left), "their end")
-    listen("127.0.0.1", workers.port, insecure=False).close()
+    listen("127.0.0.1", workers.port, is_open=False).close()
 
 
 async def test_what_no_worker_can_start_with_is_one_line(start_nats: StartNats) -> None:
