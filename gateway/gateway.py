@@ -128,11 +128,12 @@ class Gateway:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it can serve: NATS connected, the log there, not draining."""
+        """Whether it can serve: NATS connected, the log there, revocations read, not draining."""
         return (
             self._live_nats.is_connected
             and self._log_nats.is_connected
             and self._ticker.log_is_there
+            and (self.revocations.are_known or not self.settings.has_authentication)
             and not self.is_draining
         )
 
