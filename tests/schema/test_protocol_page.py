@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from jarvis_mesh.gateway.access import grants_of
 from jarvis_mesh.schema import wire
 from jarvis_mesh.schema.channels import parse_channel
 from jarvis_mesh.schema.cursor import parse_since
@@ -51,7 +52,7 @@ def literals(cell: str) -> list[str]:
 
 def test_every_json_block_is_of_a_kind_that_is_tested() -> None:
     kinds = set(re.findall(r"```json ?(\w*)", PAGE))
-    assert kinds == {"event", "request", "notice", "message"}
+    assert kinds == {"event", "request", "notice", "message", "claims"}
 
 
 def test_the_example_events_are_valid() -> None:
@@ -75,6 +76,15 @@ def test_an_example_request_is_one(message: dict[str, Any]) -> None:
 @pytest.mark.parametrize("message", lines("notice"), ids=lambda each: each["op"])
 def test_an_example_notice_is_what_a_gateway_writes(message: dict[str, Any]) -> None:
     assert json.loads(wire.encode_json(wire.parse_notice(message))) == message
+
+
+def test_the_example_claims_grant_what_they_should() -> None:
+    (claims,) = lines("claims")
+    grants = grants_of(claims)
+    assert grants.user == "alice"
+    assert len(grants.subscribe) == 2
+    grants.check_publish("agent.status._.client.a7.alice._")
+    grants.check_request("terminal", "write")
 
 
 def test_every_op_has_an_example() -> None:
