@@ -87,6 +87,12 @@ class Settings(BaseSettings):
     """Origins of web pages, beside the gateway's own, that may use it."""
     insecure: bool = False
     """Whether to listen beyond this machine without authentication."""
+    tls_cert: Path | None = None
+    """PEM file of the certificate and its chain, with which clients are served over TLS."""
+    tls_key: Path | None = None
+    """PEM file of its key."""
+    header_timeout: Duration = Field(10.0, gt=0, le=600)
+    """Seconds that a client has for the head of a request, and for its part of a TLS handshake."""
     log_max_age: Duration = Field(7 * 86_400.0, ge=1, le=_CENTURY)
     """Seconds that an event is kept."""
     log_max_bytes: Bytes = Field(10 * 1024**3, ge=2 * 1024**2, le=1024**6)
