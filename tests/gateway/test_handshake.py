@@ -35,7 +35,7 @@ def request(path: str = "/v1/ws", method: str = "GET", **changes: str | None) ->
 
 
 def gateway(*, is_draining: bool = False) -> Gateway:
-    guard = Guard([], any_host=False)
+    guard = Guard([], any_address=False)
     return cast(Gateway, SimpleNamespace(guard=guard, is_draining=is_draining))
 
 
