@@ -15,6 +15,7 @@ from jarvis_mesh.cli.racing import unless
 from jarvis_mesh.cli.stopping import StopSignals
 from jarvis_mesh.cli.workers import run_workers
 from jarvis_mesh.config.settings import Settings
+from jarvis_mesh.gateway.certificate import open_certificate
 from jarvis_mesh.gateway.server import serve
 from jarvis_mesh.schema.clock import SystemClock
 
@@ -36,6 +37,13 @@ def gateway(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Let other machines in, without authentication.")
     ] = False,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Serve over TLS with this certificate (PEM)."),
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The key of that certificate (PEM).")
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="A TOML file of settings; also MESH_CONFIG.")
     ] = None,
@@ -48,20 +56,28 @@ def gateway(
     """
     set_up_logs()
     settings = Settings.load(
-        config=config, host=host, port=port, workers=workers, insecure=insecure or None
+        config=config,
+        host=host,
+        port=port,
+        workers=workers,
+        insecure=insecure or None,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
     )
-    asyncio.run(_run(settings))
+    is_tls = open_certificate(settings) is not None  # said once, before any worker is started
+    asyncio.run(_run(settings, is_tls=is_tls))
 
 
-async def _run(settings: Settings) -> None:
+async def _run(settings: Settings, *, is_tls: bool) -> None:
     with (
         StopSignals().caught() as stop,
         listen(settings.host, settings.port, is_open=settings.may_be_reached) as sock,
     ):
         settings = settings.model_copy(update={"port": sock.getsockname()[1]})
+        url = url_of(sock, tls=is_tls)
         if settings.workers > 1:
-            log.info("listening", url=url_of(sock), workers=settings.workers)
+            log.info("listening", url=url, workers=settings.workers)
             await run_workers(settings, sock, stop, SystemClock())
             return
-        log.info("listening", url=url_of(sock))
+        log.info("listening", url=url)
         await unless(stop.hurry, serve(settings, sock, stop.asked))

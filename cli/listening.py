@@ -93,11 +93,12 @@ def check_port(port: int) -> None:
             raise SetupError(_reason(error, "127.0.0.1", port, "--nats-port")) from None
 
 
-def url_of(sock: socket.socket) -> str:
-    """Return the URL by which this machine reaches what listens on *sock*."""
+def url_of(sock: socket.socket, *, tls: bool) -> str:
+    """Return the URL by which this machine reaches what listens on *sock*, with *tls* or not."""
     host, port = sock.getsockname()[:2]
     host = _WILDCARDS.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if tls else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:

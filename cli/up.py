@@ -20,6 +20,7 @@ from jarvis_mesh.cli.logs import set_up_logs
 from jarvis_mesh.cli.stopping import StopSignals
 from jarvis_mesh.config.settings import Settings
 from jarvis_mesh.config.units import format_bytes
+from jarvis_mesh.gateway.certificate import open_certificate
 from jarvis_mesh.schema.clock import Clock, SystemClock
 
 _SCRIPT: Final = Path(__file__).resolve().parents[1] / "scripts" / "mesh"
@@ -78,6 +79,7 @@ def up(
     if monitor and "system" not in settings.families:
         log.warning("no metrics: the family system isn't among MESH_FAMILIES")
         monitor = False
+    open_certificate(settings)  # what is wrong with it is said before anything is started
     plan = _Plan(nats_port, data_dir_path(data_dir), monitor)
     asyncio.run(_run(settings, plan, SystemClock()))
 

@@ -10,7 +10,6 @@ import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
-from urllib.parse import urlsplit
 
 import structlog
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
@@ -32,6 +31,7 @@ from jarvis_mesh.config.environment import (
 from jarvis_mesh.config.jwks_url import check_jwks_url
 from jarvis_mesh.config.log import LogSettings
 from jarvis_mesh.config.nats_url import check_nats_urls
+from jarvis_mesh.config.networks import check_host, check_origin, parse_network
 from jarvis_mesh.config.units import parse_bytes, parse_duration
 from jarvis_mesh.schema.errors import SetupError
 from jarvis_mesh.schema.types import BUILT_IN_FAMILIES, check_families
@@ -89,6 +89,10 @@ class Settings(BaseSettings):
     """First tokens of the event types that the log stores."""
     allowed_origins: Names = ()
     """Origins of web pages, beside the gateway's own, that may use it."""
+    allowed_hosts: Names = ()
+    """Names in `Host`, beside those of this machine, that are the gateway's; `*` is any."""
+    trusted_proxies: Names = ()
+    """Addresses or networks whose X-Forwarded-For says who the client is."""
     insecure: bool = False
     """Whether to listen beyond this machine without authentication."""
     jwt_secret: SecretStr | None = None
@@ -103,6 +107,14 @@ class Settings(BaseSettings):
     """Whether a browser's EventSource may give its token in the URL, as `access_token`."""
     auth_timeout: Duration = Field(10.0, gt=0, le=600)
     """Seconds that a client has for its first token, once it is connected."""
+    tls_cert: Path | None = None
+    """PEM file of the certificate and its chain, with which clients are served over TLS."""
+    tls_key: Path | None = None
+    """PEM file of its key."""
+    header_timeout: Duration = Field(10.0, gt=0, le=600)
+    """Seconds that a client has for the head of a request, and for its part of a TLS handshake."""
+    max_header_bytes: Bytes = Field(16 * 1024, ge=1024, le=1024**2)
+    """What the head of a request may have."""
     log_max_age: Duration = Field(7 * 86_400.0, ge=1, le=_CENTURY)
     """Seconds that an event is kept."""
     log_max_bytes: Bytes = Field(10 * 1024**3, ge=2 * 1024**2, le=1024**6)
@@ -207,14 +219,17 @@ class Settings(BaseSettings):
     @field_validator("allowed_origins")
     @classmethod
     def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
-        for origin in origins:
-            parts = urlsplit(origin)
-            if (
-                parts.scheme not in ("http", "https")
-                or f"{parts.scheme}://{parts.netloc}" != origin
-            ):
-                raise ValueError(f"{origin!r} is no origin: write https://app.example, no path")
-        return origins
+        return tuple(map(check_origin, origins))
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _check_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(check_host, hosts))
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(parse_network(proxy)) for proxy in proxies)
 
 
 class _Source(PydanticBaseSettingsSource):

@@ -97,7 +97,9 @@ class Gateway:
         self._clients: dict[Client, None] = {}
         self._nobody = asyncio.Event()
         self._nobody.set()
-        self.guard = Guard(settings.allowed_origins, any_host=settings.insecure)
+        self.guard = Guard(
+            settings.allowed_origins, settings.allowed_hosts, any_address=settings.may_be_reached
+        )
         self.metrics = Metrics()
         reader = LogReader(self._log_inbox)
         here = LogReader(self._live_inbox)

@@ -13,16 +13,19 @@ import socket
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import uvicorn
 
 from jarvis_mesh.config.settings import Settings
 from jarvis_mesh.gateway.app import create_app
+from jarvis_mesh.gateway.certificate import Certificate, open_certificate
 from jarvis_mesh.gateway.gateway import Gateway
 from jarvis_mesh.gateway.sockets import HttpProtocol
+from jarvis_mesh.gateway.tls_protocol import TlsProtocol
 from jarvis_mesh.gateway.websocket_protocol import WebSocketProtocol
 from jarvis_mesh.gateway.worker_metrics import WorkerMetrics, WorkerPlace
+from jarvis_mesh.schema.clock import SystemClock
 
 GC_ALLOCATIONS: Final = 20_000
 """Allocations between two looks of the garbage collector, of which each hundredth goes through
@@ -69,8 +72,10 @@ async def serve(
         place: Which one this is, where several processes serve.
 
     Raises:
-        SetupError: the log can't be made as the settings say, or NATS is too old.
+        SetupError: the log can't be made as the settings say, NATS is too old, or the certificate
+            can't be used.
     """
+    certificate = open_certificate(settings)
     logging.getLogger("uvicorn.error").addFilter(_OURS_ONLY)
     gc.set_threshold(GC_ALLOCATIONS, 100, 50)
     gateway = Gateway(settings)
@@ -79,11 +84,12 @@ async def serve(
         uvicorn.Config(
             create_app(gateway=gateway, shared_metrics=shared),
             lifespan="on",
-            http=HttpProtocol,
+            http=cast(type[asyncio.Protocol], partial(_connection, settings, certificate)),
             ws=cast(type[asyncio.Protocol], partial(WebSocketProtocol, gateway)),
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # who may say X-Forwarded-For is for gateway/addresses.py
             timeout_graceful_shutdown=STOP_WITHIN,
         )
     )
@@ -93,10 +99,27 @@ async def serve(
         serving = tasks.create_task(server.serve(sockets=[sock]))
         told = tasks.create_task(stopping.wait())
         failed = tasks.create_task(gateway.failed.wait())
+        watching = tasks.create_task(_watch(certificate))
         await asyncio.wait({serving, told, failed}, return_when=asyncio.FIRST_COMPLETED)
         told.cancel()
         failed.cancel()
+        watching.cancel()
         await gateway.drain()
         server.should_exit = True
     if gateway.failure is not None:
         raise gateway.failure
+
+
+def _connection(
+    settings: Settings, certificate: Certificate | None, **by_uvicorn: Any
+) -> asyncio.BaseProtocol:
+    """Return what serves a connection that was accepted."""
+    http = HttpProtocol(**by_uvicorn)
+    if certificate is None:
+        return http
+    return TlsProtocol(http, certificate.context, settings.header_timeout)
+
+
+async def _watch(certificate: Certificate | None) -> None:
+    if certificate is not None:
+        await certificate.watch(SystemClock())

@@ -30,9 +30,10 @@ from jarvis_mesh.gateway.task_scope import TaskScope
 from jarvis_mesh.schema.errors import MeshError
 from jarvis_mesh.schema.wire import MAX_MESSAGE_BYTES
 
-_BUFFER: Final = bytearray(4096)
+_BUFFER: Final = memoryview(bytearray(4096))
 """Where all connections' bytes arrive, to be taken at once. It is small so that one client can't
-hold up the others: in 256 KiB, which asyncio reads otherwise, fit 40,000 pings, half a second."""
+hold up the others: in 256 KiB, which asyncio reads otherwise, fit 40,000 pings, half a second. Over
+TLS asyncio fills it by slices, which of a bytearray would be copies."""
 _DATA: Final = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
 
 
@@ -115,11 +116,11 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
 
     # As the transport sees it
 
-    def get_buffer(self, sizehint: int) -> bytearray:
+    def get_buffer(self, sizehint: int) -> memoryview:
         return _BUFFER
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._websocket.receive_data(_BUFFER[:nbytes])
+        self._websocket.receive_data(bytes(_BUFFER[:nbytes]))
         for frame in self._websocket.events_received():
             if isinstance(frame, Frame) and frame.opcode in _DATA and not self._take(frame):
                 break

@@ -25,7 +25,8 @@ def test_other_machines_are_let_in_only_when_told(host: str) -> None:
 
 def test_the_url_of_a_wildcard_is_one_that_can_be_opened() -> None:
     with listen("0.0.0.0", 0, is_open=True) as sock:  # noqa: S104 - that is the point
-        assert url_of(sock) == f"http://127.0.0.1:{sock.getsockname()[1]}"
+        assert url_of(sock, tls=False) == f"http://127.0.0.1:{sock.getsockname()[1]}"
+        assert url_of(sock, tls=True) == f"https://127.0.0.1:{sock.getsockname()[1]}"
 
 
 def test_no_such_host_is_said() -> None:

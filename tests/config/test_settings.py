@@ -81,6 +81,8 @@ def test_a_secret_can_lie_in_a_file_and_shows_nowhere(
         ("MESH_LOG_MAX_AGE", "0", "greater than or equal to 1"),
         ("MESH_LOG_MAX_BYTES", "1KiB", "greater than or equal to 2097152"),
         ("MESH_ALLOWED_ORIGINS", "https://a.example/", "is no origin"),
+        ("MESH_ALLOWED_HOSTS", "a.example:443", "without scheme, port or wildcard"),
+        ("MESH_TRUSTED_PROXIES", "proxy.example", "'proxy.example' does not appear to be"),
         ("MESH_NATS_URL_FILE", "/nowhere", "MESH_NATS_URL_FILE: /nowhere can't be read"),
         ("MESH_CONFIG", "/nowhere.toml", "/nowhere.toml can't be read"),
     ],

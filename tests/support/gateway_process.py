@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import ssl
 import sys
 from asyncio.subprocess import DEVNULL, STDOUT, Process
 from collections.abc import Mapping
@@ -31,7 +32,8 @@ class GatewayProcess:
 
     def __init__(self, settings: Mapping[str, str], log: Path) -> None:
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self._is_tls = "TLS_CERT" in settings
+        self.url = f"{'https' if self._is_tls else 'http'}://127.0.0.1:{self.port}"
         self._environment = {
             **{key: text for key, text in os.environ.items() if not key.startswith("MESH_")},
             **{f"MESH_{key}": text for key, text in settings.items()},
@@ -109,7 +111,8 @@ class GatewayProcess:
         request = b"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
         try:
             async with asyncio.timeout(2):
-                reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                tls = ssl._create_unverified_context() if self._is_tls else None  # noqa: S323
+                reader, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=tls)
                 try:
                     writer.write(request)
                     return b" 200 " in await reader.readline()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -83,6 +84,7 @@ async def ask(
     body: bytes = b"",
     headers: dict[str, str] | None = None,
     receive_buffer: int | None = None,
+    tls: ssl.SSLContext | None = None,
     **params: Any,
 ) -> AsyncIterator[HttpAnswer]:
     """Make one request of `/v1/events`; the answer can be read while this lasts."""
@@ -90,7 +92,8 @@ async def ask(
     sock = socket.create_connection((address.hostname, address.port))
     if receive_buffer is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    reader, writer = await asyncio.open_connection(sock=sock)
+    name = None if tls is None else address.hostname
+    reader, writer = await asyncio.open_connection(sock=sock, ssl=tls, server_hostname=name)
     query = urlencode([*(("channel", each) for each in channels), *params.items()])
     answer = HttpAnswer(reader, writer)
     try:
