@@ -113,8 +113,17 @@ class Session:
             subscription.feed.cut()
         self._listeners.tell("connection", ConnectionNotice(is_connected=False, reason=reason))
 
+    def end(self, error: MeshError) -> None:
+        """End every subscription with *error*, which no connection to come will mend."""
+        for subscription in self.subscriptions:
+            self.remove(subscription)
+            subscription.finish(error)
+        if self.is_connected:
+            self.cut(error.message)
+        self._report(ErrorNotice(error))
+
     def failed(self, error: MeshError) -> None:
-        """Tell of a try to connect that failed for a reason that may not go away by itself."""
+        """Tell of a try to connect, or to renew the token, that may fail again and again."""
         if not error.retryable:
             self._report(ErrorNotice(error))
 
