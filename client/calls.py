@@ -63,13 +63,20 @@ class Calls:
     Args:
         say: Sends an encoded message, if there is a connection.
         form: What encodes it.
+        report: Is told of every try to connect, or to renew the token, that failed.
     """
 
-    def __init__(self, say: Callable[[str | bytes], None], form: Format) -> None:
+    def __init__(
+        self,
+        say: Callable[[str | bytes], None],
+        form: Format,
+        report: Callable[[MeshError], None],
+    ) -> None:
         self.trouble = "it has not connected yet"
         """Why something wasn't sent, if it wasn't."""
         self._say = say
         self._form = form
+        self._report = report
         self._connected = asyncio.Event()
         self._end: MeshError | None = None
         self._max_bytes = MAX_MESSAGE_BYTES
@@ -142,8 +149,7 @@ class Calls:
         """Note why there is no connection."""
         if not self._connected.is_set():
             self.trouble = error.message
-        if not error.retryable:
-            log.warning("%s: %s", error.code, error.message)
+        self._report(error)
 
     def receive(self, item: Item) -> None:
         """Hand an answer to who waits for it."""

@@ -84,7 +84,7 @@ class Mesh(Emitter):
         codec = FORMATS[form]
         self._session = Session(self._say, self._ask_later, self._listeners)
         self._link = Link(url, codec, self._session, self._flow, clock, credentials)
-        self._calls = Calls(self._say_call, codec)
+        self._calls = Calls(self._say_call, codec, self._session.failed)
         self._publishing = Publishing(self._calls)
         self._requesting = Requesting(self._calls)
         self._call_link = Link(url, codec, self._calls, Flow(), clock, credentials)
@@ -262,7 +262,7 @@ class Mesh(Emitter):
         for subscription in self._session.subscriptions:
             subscription.close()
         if self._session.is_connected:
-            self._session.cut("disconnected by this program")
+            self._session.cut("disconnected by this program", is_final=True)
         self._stop(disconnected())
 
     def _stop(self, end: MeshError) -> None:

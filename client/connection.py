@@ -127,8 +127,8 @@ class Link:
                     self._failures = 0
                 log.debug("connection to %s lost: %s", self._url, reason)
                 self._opened = None
-                self._peer.cut(reason)
                 self._note_rejection()
+                self._peer.cut(reason)
                 await self._pause()
 
     async def _open_again(self) -> None:

@@ -37,7 +37,7 @@ _MAX_REASON: Final = 200
 
 _socket_log = logging.getLogger("jarvis_mesh.client.websocket")
 # At DEBUG, websockets writes down headers and frames, and with them the token.
-_socket_log.setLevel(logging.INFO)
+_socket_log.setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ async def _connect(url: str, form: Format, token: str | None) -> ClientConnectio
     return await connect(
         url,
         subprotocols=[Subprotocol(form.subprotocol)],
-        # A redirect to another origin doesn't take it along (websockets 14).
+        # A redirect to another origin doesn't take it along.
         additional_headers=None if token is None else {"Authorization": f"Bearer {token}"},
         logger=_socket_log,
         compression=None,  # events come compressed; and it costs 64 KiB a connection

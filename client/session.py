@@ -103,7 +103,7 @@ class Session:
             self.ask_again(subscription)
         self._listeners.tell("connection", ConnectionNotice(is_connected=True, reason=""))
 
-    def cut(self, reason: str) -> None:
+    def cut(self, reason: str, *, is_final: bool = False) -> None:
         """Note that the connection is gone; the cursors are what remains of it."""
         self.is_connected = self.is_lagging = False
         self._asked.clear()
@@ -111,7 +111,8 @@ class Session:
         for subscription in self._names:
             self._names[subscription] = None
             subscription.feed.cut()
-        self._listeners.tell("connection", ConnectionNotice(is_connected=False, reason=reason))
+        notice = ConnectionNotice(is_connected=False, reason=reason, is_final=is_final)
+        self._listeners.tell("connection", notice)
 
     def end(self, error: MeshError) -> None:
         """End every subscription with *error*, which no connection to come will mend."""
@@ -119,7 +120,7 @@ class Session:
             self.remove(subscription)
             subscription.finish(error)
         if self.is_connected:
-            self.cut(error.message)
+            self.cut(error.message, is_final=True)
         self._report(ErrorNotice(error))
 
     def failed(self, error: MeshError) -> None:

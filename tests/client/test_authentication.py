@@ -67,7 +67,8 @@ class TestAFixedTokenThatExpires:
                 mesh.subscribe("all")
             assert not mesh.is_connected
         assert [each.error.message for each in notices] == ["the token has expired"]
-        assert [each.is_connected for each in lost] == [False]
+        [notice] = lost
+        assert (notice.is_connected, notice.is_final) == (False, True)
         assert (gateway.visitors, clock.pauses) == (1, [])
 
     async def test_ends_everything_where_it_is_found_out_by_reconnecting(
@@ -198,6 +199,26 @@ class TestATokenThatCanBeFollowedByAnother:
             assert (await gateway.visitor()).authorization == "Bearer token-4"
         messages = [each.error.message for each in notices]
         assert messages == ["get_token failed: ConnectionError"] * 2
+
+    async def test_that_only_the_other_connection_lacks_is_told_of_too(
+        self, gateway: ScriptedGateway, clock: HastyClock, get_token: Get
+    ) -> None:
+        notices: list[ErrorNotice] = []
+        async with (
+            Mesh.connect(gateway.url, clock=clock, get_token=get_token) as mesh,
+            asyncio.TaskGroup() as tasks,
+        ):
+            mesh.on("error", notices.append)
+            await gateway.visitor()
+            gateway.refusal = "unknown key"
+            publishing = tasks.create_task(mesh.publish("agent:created", PAYLOAD))
+            await wait_until(lambda: notices)
+            gateway.refusal = None
+            visitor = await gateway.visitor()
+            request = await visitor.expect("publish")
+            await visitor.say("published", id=request["id"], seq=1)
+            assert (await publishing).seq == 1
+        assert "unknown key" in notices[0].error.message
 
     async def test_ends_only_what_the_new_one_does_not_cover(
         self, gateway: ScriptedGateway, form: FormatName, get_token: Get

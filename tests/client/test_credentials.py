@@ -42,6 +42,26 @@ async def test_both_connections_show_it_in_a_header(
         assert (visitor.path, visitor.authorization) == ("/v1/ws", f"Bearer {TOKEN}")
 
 
+async def test_a_redirect_to_elsewhere_does_not_take_it_along(gateway: ScriptedGateway) -> None:
+    heads: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        target = gateway.url.replace("http", "ws") + "/v1/ws"
+        writer.write(f"HTTP/1.1 307 Elsewhere\r\nLocation: {target}\r\n".encode())
+        writer.write(b"Content-Length: 0\r\n\r\n")
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        async with Mesh.connect(f"http://127.0.0.1:{port}", token=TOKEN):
+            visitor = await gateway.visitor()
+    assert TOKEN.encode() in heads[0]
+    assert visitor.authorization is None
+
+
 async def test_without_one_there_is_no_header(gateway: ScriptedGateway) -> None:
     async with Mesh.connect(gateway.url):
         assert (await gateway.visitor()).authorization is None
