@@ -119,6 +119,12 @@ class Calls:
         if self._end is not None:
             raise self._end
 
+    def too_late(self, call: Call, within: float) -> MeshError:
+        """Return the error for *call*, which got no answer *within* so many seconds."""
+        if call.was_sent:
+            return call.in_doubt(f"none came within {within:g} s")
+        return UnavailableError(f"{call.name} couldn't be sent within {within:g} s: {self.trouble}")
+
     def close(self, error: MeshError) -> None:
         """Tell everybody who waits, or comes later, of *error*. Idempotent."""
         self._end = self._end or error

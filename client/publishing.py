@@ -14,7 +14,6 @@ from typing import Final
 
 from jarvis_mesh.client.calls import Call, Calls
 from jarvis_mesh.schema import wire
-from jarvis_mesh.schema.errors import UnavailableError
 from jarvis_mesh.schema.event import check_id
 from jarvis_mesh.schema.json_value import check_json
 from jarvis_mesh.schema.subjects import subject_of
@@ -68,11 +67,7 @@ class Publishing:
                 with self._calls.asking(call, lambda number: wire.Publish(id=number, event=event)):
                     return Published(event.id, await call.answer)
         except TimeoutError:
-            if call.was_sent:
-                raise call.in_doubt(f"none came within {timeout:g} s") from None
-            raise UnavailableError(
-                f"{call.name} couldn't be sent within {timeout:g} s: {self._calls.trouble}"
-            ) from None
+            raise self._calls.too_late(call, timeout) from None
 
 
 def _check(event: NewEvent) -> None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from msgspec.structs import replace
+
 from jarvis_mesh.client.calls import Call, Calls
-from jarvis_mesh.schema.errors import UnavailableError
 from jarvis_mesh.schema.json_value import JSON, check_json
 from jarvis_mesh.schema.wire import ServiceRequest
 
@@ -54,19 +55,16 @@ class Requesting:
         try:
             async with asyncio.timeout(within) as limit, self._slots:
                 await self._calls.connected()
-                until = limit.when() or 0.0
-                left_ms = max(1, int((until - asyncio.get_running_loop().time()) * 1000))
-
-                def request_for(number: int) -> ServiceRequest:
-                    return ServiceRequest(
-                        id=number, service=service, method=method, data=data, timeout_ms=left_ms
-                    )
-
-                with self._calls.asking(call, request_for):
+                request = ServiceRequest(
+                    service=service, method=method, data=data, timeout_ms=_left_ms(limit)
+                )
+                with self._calls.asking(call, lambda number: replace(request, id=number)):
                     return await call.answer
         except TimeoutError:
-            if call.was_sent:
-                raise call.in_doubt(f"none came within {within:g} s") from None
-            raise UnavailableError(
-                f"{call.name} couldn't be asked within {within:g} s: {self._calls.trouble}"
-            ) from None
+            raise self._calls.too_late(call, within) from None
+
+
+def _left_ms(limit: asyncio.Timeout) -> int:
+    """Return for how long the gateway may wait: not longer than who asked does."""
+    until = limit.when() or 0.0
+    return max(1, int((until - asyncio.get_running_loop().time()) * 1000))
