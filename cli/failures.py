@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, NoReturn
 
-from jarvis_mesh.schema.errors import MeshError, UnavailableError
+from jarvis_mesh.schema.errors import MeshError, UnauthorizedError, UnavailableError
 
 NATS_ADVICE: Final = "start `mesh up`, or name one by --nats"
 """What to do when NATS can't be reached."""
+_TOKEN_ADVICE: Final = "`mesh token --user U` makes one; set MESH_TOKEN to it"  # noqa: S105
 _PASSWORD: Final = re.compile(r"(?<=://)(?!user:password@host:)([^\s/@:]*):[^\s/@]+@")
 """All but the example that our own messages give."""
 
@@ -39,6 +40,16 @@ def advising(advice: str) -> Iterator[None]:
         yield
     except UnavailableError as error:
         raise UnavailableError(f"{error.message}; {advice}") from None
+
+
+@contextmanager
+def advising_token(token: str | None) -> Iterator[None]:
+    """Say what to do where the gateway doesn't take *token*, or wants one."""
+    try:
+        yield
+    except UnauthorizedError as error:
+        reason = "the gateway wants a token" if token is None else error.message
+        raise UnauthorizedError(f"{reason}; {_TOKEN_ADVICE}") from None
 
 
 def fail(error: BaseException) -> NoReturn:

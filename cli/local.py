@@ -21,6 +21,7 @@ from jarvis_mesh.schema.errors import SetupError
 DEFAULT_GATEWAY: Final = "http://127.0.0.1:3200"
 _UP_FILE: Final = "up.json"
 _NATS_URL: Final = "MESH_NATS_URL"
+_TOKEN: Final = "MESH_TOKEN"  # noqa: S105 - a name, not a token
 
 
 def data_dir_path(given: str | None = None) -> Path:
@@ -73,6 +74,15 @@ def gateway_url(given: str | None = None) -> str:
         return found
     url = _read_up_file().get("gateway")
     return url if isinstance(url, str) else DEFAULT_GATEWAY
+
+
+def gateway_token(given: str | None = None) -> str | None:
+    """Return what the gateway is shown: *given*, $MESH_TOKEN, or what $MESH_TOKEN_FILE holds.
+
+    Raises:
+        SetupError: both variables are set, or the file can't be read or is empty.
+    """
+    return read_secret(os.environ, _TOKEN) if given is None else given
 
 
 def write_up_file(data_dir: Path, gateway: str, nats: Mapping[str, str]) -> None:

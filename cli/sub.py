@@ -13,8 +13,8 @@ import typer
 from rich.console import Console
 
 from jarvis_mesh.cli.event_text import event_line, json_line, printable
-from jarvis_mesh.cli.failures import advising
-from jarvis_mesh.cli.local import gateway_url
+from jarvis_mesh.cli.failures import advising, advising_token
+from jarvis_mesh.cli.local import gateway_token, gateway_url
 from jarvis_mesh.cli.logs import set_up_logs
 from jarvis_mesh.cli.output import Output
 from jarvis_mesh.cli.racing import unless
@@ -29,6 +29,7 @@ from jarvis_mesh.client import (
     Mesh,
     Subscription,
 )
+from jarvis_mesh.schema.errors import UnauthorizedError
 from jarvis_mesh.schema.event import Event
 
 _GAPS: Final = {
@@ -59,6 +60,12 @@ def sub(
         int | None, typer.Option(min=1, help="End after so many events.", show_default="never")
     ] = None,
     url: Annotated[str | None, typer.Option(help="The gateway's URL.")] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            help="Who you are; by MESH_TOKEN nobody sees it in `ps`.", show_default="$MESH_TOKEN"
+        ),
+    ] = None,
 ) -> None:
     """Watch events live.
 
@@ -68,7 +75,7 @@ def sub(
     set_up_logs()
     start = None if since is None else parse_since_option(since)
     watch = _Watch(channels, start, as_json=as_json, count=count)
-    asyncio.run(watch.run(gateway_url(url)))
+    asyncio.run(watch.run(gateway_url(url), gateway_token(token)))
 
 
 class _Watch:
@@ -92,11 +99,12 @@ class _Watch:
         self._unwritten_after: str | None = None
         """While an event is being written: the cursor before it."""
 
-    async def run(self, url: str) -> None:
+    async def run(self, url: str, token: str | None) -> None:
         """Watch until enough came, a signal asks to stop, or nobody reads."""
         with StopSignals().caught() as signals:
             try:
-                await unless(signals.asked, self._watch(url))
+                with advising_token(token):
+                    await unless(signals.asked, self._watch(url, token))
             except BrokenPipeError:
                 pass  # `| head` has what it wants
             finally:
@@ -109,10 +117,10 @@ class _Watch:
             return self._unwritten_after
         return None if self._subscription is None else self._subscription.cursor
 
-    async def _watch(self, url: str) -> None:
+    async def _watch(self, url: str, token: str | None) -> None:
         async with contextlib.AsyncExitStack() as stack:
             with advising("start one with `mesh up`, or name one by --url"):
-                mesh = await stack.enter_async_context(Mesh.connect(url))
+                mesh = await stack.enter_async_context(Mesh.connect(url, token=token))
             stack.enter_context(_told_on_stderr(mesh))
             subscription = mesh.subscribe(self._channels, since=self._since)
             await subscription.ready()
@@ -157,7 +165,7 @@ def _told_on_stderr(mesh: Mesh) -> Iterator[None]:
 def _say_connection(notice: ConnectionNotice) -> None:
     if notice.is_connected:
         _say("mesh: connected again")
-    else:
+    elif not notice.is_final:  # else the command ends, and says why
         _say(f"mesh: connection lost: {notice.reason}; trying to reconnect")
 
 
@@ -179,6 +187,8 @@ def _say_live(notice: LiveNotice) -> None:
 def _say_error(notice: ErrorNotice) -> None:
     if notice.seq is not None:
         _say(f"gap: the event at sequence {notice.seq} can't be read: {notice.error.message}")
+    elif isinstance(notice.error, UnauthorizedError):
+        return  # ends the command, which says it
     elif notice.subscription is None or notice.error.retryable:
         _say(f"mesh: {notice.error.message}")  # any other ends the command, which says it
 

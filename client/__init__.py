@@ -4,6 +4,7 @@ from jarvis_mesh.client import Mesh
 """
 
 from jarvis_mesh.client.client import Mesh
+from jarvis_mesh.client.credentials import GetToken
 from jarvis_mesh.client.feed import Since
 from jarvis_mesh.client.listeners import (
     ConnectionNotice,
@@ -19,6 +20,7 @@ __all__ = [
     "ConnectionNotice",
     "ErrorNotice",
     "GapNotice",
+    "GetToken",
     "LaggingNotice",
     "LiveNotice",
     "Mesh",

@@ -15,66 +15,80 @@ or with listeners:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Coroutine, Iterable
 from types import TracebackType
-from typing import Any, Final, Literal, overload
+from typing import Any, Final
 
 from jarvis_mesh.client.backoff import pause_before
+from jarvis_mesh.client.calls import Calls, disconnected
 from jarvis_mesh.client.connection import Link
-from jarvis_mesh.client.feed import Feed, Since
+from jarvis_mesh.client.credentials import Credentials, GetToken
+from jarvis_mesh.client.emitter import Emitter
+from jarvis_mesh.client.feed import Feed, Since, flat_channels
 from jarvis_mesh.client.flow import Flow
 from jarvis_mesh.client.formats import FORMATS, FormatName
 from jarvis_mesh.client.handshake import socket_url
-from jarvis_mesh.client.listeners import (
-    ConnectionNotice,
-    ErrorNotice,
-    GapNotice,
-    LaggingNotice,
-    Listener,
-    Listeners,
-    LiveNotice,
-    Undo,
-)
 from jarvis_mesh.client.publishing import Published, Publishing
+from jarvis_mesh.client.requesting import Requesting
 from jarvis_mesh.client.session import Session
 from jarvis_mesh.client.subscription import Subscription
 from jarvis_mesh.schema.clock import Clock, SystemClock
-from jarvis_mesh.schema.errors import ChannelError, UnavailableError, UnknownSubscriptionError
-from jarvis_mesh.schema.event import Event, Metadata, Priority, new_id
+from jarvis_mesh.schema.errors import (
+    ChannelError,
+    MeshError,
+    UnauthorizedError,
+    UnavailableError,
+    UnknownSubscriptionError,
+)
+from jarvis_mesh.schema.event import Metadata, Priority, new_id
 from jarvis_mesh.schema.json_value import JSON
 from jarvis_mesh.schema.wire import NewEvent
 
 DEFAULT_URL: Final = "http://127.0.0.1:3200"
 CONNECT_WITHIN: Final = 5.0
 PUBLISH_WITHIN: Final = 30.0
+REQUEST_WITHIN: Final = 5.0
 
 
-class Mesh:
+class Mesh(Emitter):
     """A client of one gateway. Make it with `connect`, use it with `async with`, once.
 
     The first connection must come about within a timeout; after that it reconnects by itself
     for ever, until `disconnect` or the end of the `async with`, and every subscription goes on
     where it was. One task group owns all that runs for it.
 
+    Only a token that the gateway no longer takes, without a `get_token` for another, ends it
+    earlier: iterators and calls raise UnauthorizedError then, and "error" listeners are told.
+
     A subscription whose events aren't taken pauses the others of the same `Mesh` (they come
     over one connection, in order). What is to be independent has a `Mesh` of its own.
     """
 
-    def __init__(self, url: str, *, form: FormatName, timeout: float, clock: Clock | None) -> None:
-        self._clock = clock or SystemClock()
+    def __init__(
+        self,
+        url: str,
+        credentials: Credentials,
+        *,
+        form: FormatName,
+        timeout: float,
+        clock: Clock,
+    ) -> None:
+        super().__init__(self._tell_queued)
+        self._clock = clock
         self._timeout = timeout
         self._tasks = asyncio.TaskGroup()
         self._running: set[asyncio.Task[None]] = set()
         self._is_open = False
-        self._is_over = False
-        self._listeners = Listeners()
+        self._end: MeshError | None = None
         self._flow = Flow()
-        address, codec = socket_url(url), FORMATS[form]
+        codec = FORMATS[form]
         self._session = Session(self._say, self._ask_later, self._listeners)
-        self._link = Link(address, codec, self._session, self._flow, self._clock)
-        self._publishing = Publishing(self._say_event, codec)
-        self._publish_link = Link(address, codec, self._publishing, Flow(), self._clock)
-        self._publishes = False
+        self._link = Link(url, codec, self._session, self._flow, clock, credentials)
+        self._calls = Calls(self._say_call, codec, self._session.failed)
+        self._publishing = Publishing(self._calls)
+        self._requesting = Requesting(self._calls)
+        self._call_link = Link(url, codec, self._calls, Flow(), clock, credentials)
+        self._calls_began = False
 
     @classmethod
     def connect(
@@ -83,6 +97,8 @@ class Mesh:
         *,
         format: FormatName = "cbor",
         timeout: float = CONNECT_WITHIN,
+        token: str | None = None,
+        get_token: GetToken | None = None,
         clock: Clock | None = None,
     ) -> Mesh:
         """Return a client that connects when it is entered with `async with`.
@@ -93,21 +109,27 @@ class Mesh:
         Args:
             url: The gateway's, with http, https, ws or wss.
             format: What events travel as: "cbor" takes fewer bytes, "json" can be read.
-            timeout: Seconds for the first connection.
+            timeout: Seconds for the first connection, and as many for *get_token* before it.
+            token: Who we are, if that needn't outlive it: `mesh token` makes one.
+            get_token: Returns a fresh one; asked for each connection, of which there are two once
+                something is published or requested, and in good time before the last one
+                expires. One that fails is asked again, and "error" listeners are told.
             clock: For tests.
 
         Raises:
-            SetupError: *url* is no gateway's URL.
+            SetupError: *url* is no gateway's URL, *token* no token, or both kinds are given.
         """
-        return cls(url, form=format, timeout=timeout, clock=clock)
+        address = socket_url(url)
+        credentials = Credentials(address, token=token, get_token=get_token)
+        return cls(address, credentials, form=format, timeout=timeout, clock=clock or SystemClock())
 
     async def __aenter__(self) -> Mesh:
-        if self._is_over or self._is_open:
+        if self._end is not None or self._is_open:
             raise RuntimeError("a Mesh is entered once; call Mesh.connect again")
         await self._link.open(self._timeout)
         await self._tasks.__aenter__()
         self._is_open = True
-        self._start(self._link.run())
+        self._start(self._keep(self._link))
         return self
 
     async def __aexit__(
@@ -142,13 +164,13 @@ class Mesh:
         Raises:
             ChannelError: no channel is given.
             CursorError: *since* is none of its forms.
-            UnavailableError: this `Mesh` is disconnected.
+            UnavailableError, UnauthorizedError: this `Mesh` has ended.
         """
-        flat = _flatten(channels)
+        flat = flat_channels(channels)
         if not flat:
             raise ChannelError('name a channel; "all" is every event')
-        if self._is_over:
-            raise UnavailableError("this Mesh is disconnected; make a new one")
+        if self._end is not None:
+            raise self._end
         subscription = Subscription(Feed(flat, since), self._flow, self._session.remove)
         self._session.add(subscription)
         return subscription
@@ -160,7 +182,7 @@ class Mesh:
             UnknownSubscriptionError: there is none. One that has other channels too can only be
                 closed as a whole: a subscription is fixed once made.
         """
-        named = set(_flatten(channels))
+        named = set(flat_channels(channels))
         found = [each for each in self._session.subscriptions if named.issuperset(each.channels)]
         if not found:
             raise UnknownSubscriptionError(f"no subscription is for {sorted(named)} alone")
@@ -198,64 +220,55 @@ class Mesh:
             OutcomeUnknownError: no answer came in time; try again with the same id.
             MeshError: the gateway refused it.
         """
-        if not self._is_open or self._is_over:
-            raise UnavailableError("this Mesh isn't connected: use it within `async with`")
-        if not self._publishes:
-            self._publishes = True
-            self._start(self._publish_link.run())
+        self._begin_calls()
         about = Metadata(session=session, entity=entity, priority=priority)
         event_id = id or new_id(self._clock.time_ms())
         event = NewEvent(type=type, payload=payload, metadata=about, id=event_id)
         return await self._publishing.publish(event, timeout)
 
-    @overload
-    def on(
-        self, name: Literal["connection"], listener: Callable[[ConnectionNotice], object]
-    ) -> Undo: ...
-    @overload
-    def on(self, name: Literal["gap"], listener: Callable[[GapNotice], object]) -> Undo: ...
-    @overload
-    def on(self, name: Literal["lagging"], listener: Callable[[LaggingNotice], object]) -> Undo: ...
-    @overload
-    def on(self, name: Literal["live"], listener: Callable[[LiveNotice], object]) -> Undo: ...
-    @overload
-    def on(self, name: Literal["error"], listener: Callable[[ErrorNotice], object]) -> Undo: ...
-    @overload
-    def on(self, name: str, listener: Callable[[Event], object]) -> Undo: ...
+    async def request(
+        self,
+        service: str,
+        method: str,
+        data: JSON = None,
+        *,
+        timeout: float = REQUEST_WITHIN,  # noqa: ASYNC109 - the gateway is told
+    ) -> JSON:
+        """Ask a service to do something and return its answer.
 
-    def on(self, name: str, listener: Listener) -> Undo:
-        """Call *listener* with every notice called *name*; return what ends that.
+        It is sent once. What may have been carried out is never asked for again by itself.
 
         Args:
-            name: "event", "event:<type>" (one exact type), "connection", "gap", "lagging",
-                "live" or "error". An event is told once for every subscription it belongs to.
-                Events that wait because nobody listened or iterated are told at once.
-            listener: A plain function that doesn't block; what it raises is logged.
+            service: Such as "terminal".
+            method: Such as "write".
+            data: What JSON can say; what it means is the service's business.
+            timeout: Seconds, at most 60.
 
         Raises:
-            ValueError: no such name, or *listener* is a coroutine function.
-            EventError: `event:` isn't followed by an event type.
+            UnavailableError: nobody serves that, or there was no connection: nothing was done.
+            DeadlineError: no answer came, in time or before the connection broke: it may have
+                been carried out.
+            ForbiddenError: the token doesn't allow it.
+            MeshError: the service refused it, for a reason of its own.
         """
-        undo = self._listeners.add(name, listener)
-        if self._listeners.want_events:
-            self._tell_queued()
-        return undo
-
-    def off(self, name: str, listener: Listener) -> None:
-        """Call *listener* for *name* no more. Idempotent."""
-        self._listeners.remove(name, listener)
+        self._begin_calls()
+        return await self._requesting.request(service, method, data, timeout)
 
     def disconnect(self) -> None:
         """End the connection for good; iterators end. Idempotent.
 
         The socket is closed in the background; leaving the `async with` waits for it.
         """
-        self._is_over = True
         for subscription in self._session.subscriptions:
             subscription.close()
-        self._publishing.close()
         if self._session.is_connected:
-            self._session.cut("disconnected by this program")
+            self._session.cut("disconnected by this program", is_final=True)
+        self._stop(disconnected())
+
+    def _stop(self, end: MeshError) -> None:
+        """Let nothing more begin, and what waits for an answer hear of *end*."""
+        self._end = self._end or end
+        self._calls.close(end)
         for task in self._running:
             task.cancel()
 
@@ -267,8 +280,26 @@ class Mesh:
     def _say(self, request: Any) -> None:
         self._link.say(request)
 
-    def _say_event(self, message: str | bytes) -> None:
-        self._publish_link.say_encoded(message)
+    def _say_call(self, message: str | bytes) -> None:
+        self._call_link.say_encoded(message)
+
+    def _begin_calls(self) -> None:
+        """Have the connection for what is asked, which who only watches doesn't need."""
+        if self._end is not None:
+            raise self._end
+        if not self._is_open:
+            raise UnavailableError("this Mesh isn't connected: use it within `async with`")
+        if not self._calls_began:
+            self._calls_began = True
+            self._start(self._keep(self._call_link))
+
+    async def _keep(self, link: Link) -> None:
+        """Keep *link* up; where it can't be for want of a token, end everything."""
+        try:
+            await link.run()
+        except UnauthorizedError as error:
+            self._session.end(error)
+            self._stop(error)
 
     def _ask_later(self, subscription: Subscription, refusals: int) -> None:
         self._start(self._ask_after(subscription, pause_before(refusals)))
@@ -281,10 +312,3 @@ class Mesh:
         task = self._tasks.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-
-
-def _flatten(channels: Iterable[str | Iterable[str]]) -> list[str]:
-    flat: list[str] = []
-    for each in channels:
-        flat.extend([each] if isinstance(each, str) else each)
-    return list(dict.fromkeys(flat))

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeGuard
 
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from jarvis_mesh.client.backoff import pause_before
+from jarvis_mesh.client.credentials import Credentials
 from jarvis_mesh.client.flow import Flow
-from jarvis_mesh.client.formats import Format, Item
+from jarvis_mesh.client.formats import Arrival, Format, Item
 from jarvis_mesh.client.handshake import Opened, close_socket, open_socket
+from jarvis_mesh.client.renewal import Renewal
 from jarvis_mesh.schema.clock import Clock
-from jarvis_mesh.schema.errors import MeshError
-from jarvis_mesh.schema.wire import Closing, Request, Welcome
+from jarvis_mesh.schema.errors import MeshError, UnauthorizedError
+from jarvis_mesh.schema.wire import Closing, Error, Request, Welcome
 
 OPEN_WITHIN: Final = 10.0
 """Seconds for a connection after the first."""
@@ -48,7 +50,7 @@ class Peer(Protocol):
         """Note that the connection is gone."""
 
     def failed(self, error: MeshError) -> None:
-        """Note that a try to connect again failed; the next follows."""
+        """Note that a try to connect again, or to renew the token, failed; the next follows."""
 
 
 class Link:
@@ -59,19 +61,32 @@ class Link:
         form: JSON or CBOR.
         peer: Is told what comes.
         flow: While it is paused the socket isn't read.
-        clock: For the pauses between tries.
+        clock: For the pauses between tries, and for when tokens expire.
+        credentials: Give the token for each connection.
     """
 
-    def __init__(self, url: str, form: Format, peer: Peer, flow: Flow, clock: Clock) -> None:
+    def __init__(
+        self,
+        url: str,
+        form: Format,
+        peer: Peer,
+        flow: Flow,
+        clock: Clock,
+        credentials: Credentials,
+    ) -> None:
         self._url = url
         self._form = form
         self._peer = peer
         self._flow = flow
         self._clock = clock
+        self._credentials = credentials
         self._opened: Opened | None = None
         self._outgoing: asyncio.Queue[str | bytes] = asyncio.Queue()
         self._failures = 0
         self._retry_after: float | None = None
+        self._renewal = self._new_renewal()
+        self._rejected: UnauthorizedError | None = None
+        """Why the gateway is about to close this connection."""
 
     async def open(self, within: float) -> None:
         """Make the first connection, which `run` then uses.
@@ -80,7 +95,7 @@ class Link:
             UnavailableError: there is no gateway.
             UnauthorizedError, ForbiddenError: it doesn't let us in.
         """
-        self._begin(await open_socket(self._url, self._form, within=within))
+        self._begin(await self._connect(within))
 
     async def close(self) -> None:
         """Close what `open` opened, should `run` never have come to it. Idempotent."""
@@ -97,7 +112,11 @@ class Link:
             self._outgoing.put_nowait(message)
 
     async def run(self) -> None:
-        """Serve one connection after the other, until cancelled."""
+        """Serve one connection after the other, until cancelled.
+
+        Raises:
+            UnauthorizedError: the gateway doesn't take the token, and there is no other.
+        """
         while True:
             if self._opened is None:
                 await self._open_again()
@@ -108,20 +127,47 @@ class Link:
                     self._failures = 0
                 log.debug("connection to %s lost: %s", self._url, reason)
                 self._opened = None
+                self._note_rejection()
                 self._peer.cut(reason)
                 await self._pause()
 
     async def _open_again(self) -> None:
         try:
-            self._begin(await open_socket(self._url, self._form, within=OPEN_WITHIN))
+            self._begin(await self._connect(OPEN_WITHIN))
         except MeshError as error:
+            if isinstance(error, UnauthorizedError) and not self._credentials.can_renew:
+                raise
             self._peer.failed(error)
             await self._pause()
+
+    async def _connect(self, within: float) -> Opened:
+        token = await self._credentials.token(within)
+        return await open_socket(self._url, self._form, within=within, token=token)
 
     def _begin(self, opened: Opened) -> None:
         self._opened = opened
         self._outgoing = asyncio.Queue()  # what was meant for an earlier connection is void
+        self._renewal = self._new_renewal()
+        self._credentials.welcomed(opened.welcome)
         self._peer.opened(opened.welcome)
+
+    def _new_renewal(self) -> Renewal:
+        return Renewal(self._credentials, self._clock, self.say, self._peer.failed)
+
+    def _note_rejection(self) -> None:
+        """Go on with a fresh token where the gateway ended the connection for want of one.
+
+        Raises:
+            UnauthorizedError: there is no other.
+        """
+        rejected, self._rejected = self._rejected, None
+        if rejected is None:
+            return
+        if not self._credentials.can_renew:
+            raise rejected
+        self._peer.failed(rejected)
+        if not self._failures:  # else fresh tokens aren't taken either, and haste won't help
+            self._retry_after = 0
 
     async def _pause(self) -> None:
         """Wait before the next try, as long as the gateway asked for or luck will have it."""
@@ -135,10 +181,12 @@ class Link:
         try:
             async with asyncio.TaskGroup() as tasks:
                 writer = tasks.create_task(_write(opened.socket, outgoing))
+                renewal = tasks.create_task(self._renewal.run(opened.welcome.expires))
                 try:
                     return await self._converse(opened)
                 finally:
                     writer.cancel()
+                    renewal.cancel()
         finally:
             await close_socket(opened.socket)
 
@@ -167,10 +215,24 @@ class Link:
                 self._receive(item)
 
     def _receive(self, item: Item) -> None:
-        if isinstance(item, Closing):
-            self._retry_after = min(max(item.retry_ms, 0) / 1000, MAX_RETRY_AFTER)
-        else:
+        if isinstance(item, Arrival):  # nearly all are
             self._peer.receive(item)
+        elif isinstance(item, Closing):
+            self._retry_after = min(max(item.retry_ms, 0) / 1000, MAX_RETRY_AFTER)
+        elif _is_rejection(item):
+            self._rejected = UnauthorizedError(item.message)
+        elif not self._renewal.receive(item):
+            self._peer.receive(item)
+
+
+def _is_rejection(item: Item) -> TypeGuard[Error]:
+    """Say whether the gateway ends the connection because of its token."""
+    return (
+        isinstance(item, Error)
+        and item.id is None
+        and item.sub is None
+        and item.code == UnauthorizedError.code
+    )
 
 
 async def _write(socket: ClientConnection, outgoing: asyncio.Queue[str | bytes]) -> None:

@@ -23,7 +23,7 @@ Source: docs/protocol.md, "Whose is an event?" and "Cursors".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
@@ -150,6 +150,14 @@ class Feed:
         """Move forward, within one log: only a gap leads into another."""
         if self.cursor is not None and cursor.epoch == self.cursor.epoch:
             self.cursor = max(self.cursor, cursor, key=lambda place: place.seq)
+
+
+def flat_channels(channels: Iterable[str | Iterable[str]]) -> list[str]:
+    """Return all of *channels*, given as text or in lists, each once."""
+    flat: list[str] = []
+    for each in channels:
+        flat.extend([each] if isinstance(each, str) else each)
+    return list(dict.fromkeys(flat))
 
 
 def wire_since(since: Since) -> JSON:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
@@ -10,6 +11,7 @@ from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, WebSocketException
+from websockets.http11 import Response
 from websockets.typing import Subprotocol
 
 from jarvis_mesh.client.formats import Format, Item
@@ -30,6 +32,12 @@ CLOSE_WITHIN: Final = 1.0
 """Seconds for the other end to agree; our cursor says all that matters."""
 _SCHEMES: Final = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_MAX_REASON: Final = 200
+"""Characters of what a gateway says about a refusal that an error repeats."""
+
+_socket_log = logging.getLogger("jarvis_mesh.client.websocket")
+# At DEBUG, websockets writes down headers and frames, and with them the token.
+_socket_log.setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +70,14 @@ def socket_url(url: str) -> str:
     return parts._replace(scheme=_SCHEMES[parts.scheme], path=path, fragment="").geturl()
 
 
-async def open_socket(url: str, form: Format, *, within: float) -> Opened:
+async def open_socket(url: str, form: Format, *, within: float, token: str | None = None) -> Opened:
     """Return a connection to the gateway at *url*, with its welcome.
 
     Args:
         url: As `socket_url` returns it.
         form: JSON or CBOR.
         within: Seconds for all of it.
+        token: Who we are.
 
     Raises:
         UnavailableError: nobody answers there, or not as a gateway does.
@@ -76,16 +85,16 @@ async def open_socket(url: str, form: Format, *, within: float) -> Opened:
     """
     try:
         async with asyncio.timeout(within):
-            socket = await _connect(url, form)
+            socket = await _connect(url, form, token)
             try:
-                return await _read_welcome(socket, form)
+                return await _read_welcome(url, socket, form, has_token=token is not None)
             except BaseException:
                 await close_socket(socket)
                 raise
     except TimeoutError:
         raise UnavailableError(f"no gateway at {url}: no answer within {within:g} s") from None
     except InvalidStatus as error:
-        raise _refusal(url, error.response.status_code) from None
+        raise _refusal(url, error.response, token) from None
     except (OSError, WebSocketException, BadRequestError) as error:
         raise UnavailableError(f"no gateway at {url}: {error}") from None
 
@@ -98,10 +107,13 @@ async def close_socket(socket: ClientConnection) -> None:
         socket.transport.abort()
 
 
-async def _connect(url: str, form: Format) -> ClientConnection:
+async def _connect(url: str, form: Format, token: str | None) -> ClientConnection:
     return await connect(
         url,
         subprotocols=[Subprotocol(form.subprotocol)],
+        # A redirect to another origin doesn't take it along.
+        additional_headers=None if token is None else {"Authorization": f"Bearer {token}"},
+        logger=_socket_log,
         compression=None,  # events come compressed; and it costs 64 KiB a connection
         # A paused reader sees no pong. That the gateway lives is seen by its heartbeats.
         ping_interval=None,
@@ -113,7 +125,9 @@ async def _connect(url: str, form: Format) -> ClientConnection:
     )
 
 
-async def _read_welcome(socket: ClientConnection, form: Format) -> Opened:
+async def _read_welcome(
+    url: str, socket: ClientConnection, form: Format, *, has_token: bool
+) -> Opened:
     if socket.subprotocol != form.subprotocol:
         raise BadRequestError(f"it doesn't speak {form.subprotocol}")
     welcome, *rest = form.decode(await socket.recv())
@@ -122,13 +136,37 @@ async def _read_welcome(socket: ClientConnection, form: Format) -> Opened:
     if welcome.protocol != PROTOCOL:
         raise BadRequestError(f"it speaks version {welcome.protocol} of the protocol, not 1")
     if welcome.auth == "required":
-        raise UnauthorizedError("the gateway wants a token, which this version can't give")
+        raise _lost_token(url) if has_token else _wants_token(url)
     return Opened(socket, welcome, tuple(rest))
 
 
-def _refusal(url: str, status: int) -> MeshError:
+def _refusal(url: str, response: Response, token: str | None) -> MeshError:
+    status = response.status_code
     if status == HTTPStatus.UNAUTHORIZED:
-        return UnauthorizedError(f"the gateway at {url} wants a token")
+        if token is None:
+            return _wants_token(url)
+        return UnauthorizedError(
+            f"the gateway at {url} refuses the token{_reason(response, token)}"
+        )
     if status == HTTPStatus.FORBIDDEN:
         return ForbiddenError(f"the gateway at {url} refuses this client (403)")
     return UnavailableError(f"no gateway at {url}: it answered with status {status}")
+
+
+def _wants_token(url: str) -> UnauthorizedError:
+    return UnauthorizedError(
+        f"the gateway at {url} wants a token: give Mesh.connect a token= or get_token="
+    )
+
+
+def _lost_token(url: str) -> UnauthorizedError:
+    return UnauthorizedError(
+        f"the gateway at {url} wants a token, though one was sent: a proxy on the way must pass "
+        "on the header Authorization"
+    )
+
+
+def _reason(response: Response, token: str) -> str:
+    """Return what a gateway says on one line, without the token; nothing if it says a page."""
+    text = (response.body or b"").decode(errors="replace").strip().replace(token, "…")
+    return f": {text}" if 0 < len(text) <= _MAX_REASON and text.isprintable() else ""

@@ -35,6 +35,8 @@ class ConnectionNotice:
     is_connected: bool
     reason: str
     """Why it went; empty when it came."""
+    is_final: bool = False
+    """Whether it isn't tried again: the program disconnected, or its token isn't taken."""
 
 
 @dataclass(frozen=True, slots=True)

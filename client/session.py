@@ -103,7 +103,7 @@ class Session:
             self.ask_again(subscription)
         self._listeners.tell("connection", ConnectionNotice(is_connected=True, reason=""))
 
-    def cut(self, reason: str) -> None:
+    def cut(self, reason: str, *, is_final: bool = False) -> None:
         """Note that the connection is gone; the cursors are what remains of it."""
         self.is_connected = self.is_lagging = False
         self._asked.clear()
@@ -111,10 +111,20 @@ class Session:
         for subscription in self._names:
             self._names[subscription] = None
             subscription.feed.cut()
-        self._listeners.tell("connection", ConnectionNotice(is_connected=False, reason=reason))
+        notice = ConnectionNotice(is_connected=False, reason=reason, is_final=is_final)
+        self._listeners.tell("connection", notice)
+
+    def end(self, error: MeshError) -> None:
+        """End every subscription with *error*, which no connection to come will mend."""
+        for subscription in self.subscriptions:
+            self.remove(subscription)
+            subscription.finish(error)
+        if self.is_connected:
+            self.cut(error.message, is_final=True)
+        self._report(ErrorNotice(error))
 
     def failed(self, error: MeshError) -> None:
-        """Tell of a try to connect that failed for a reason that may not go away by itself."""
+        """Tell of a try to connect, or to renew the token, that may fail again and again."""
         if not error.retryable:
             self._report(ErrorNotice(error))
 

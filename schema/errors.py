@@ -127,10 +127,10 @@ class DeadlineError(MeshError):
 
 
 class OutcomeUnknownError(DeadlineError):
-    """An event was sent, but no answer came: it may or may not be in the log.
+    """Something was sent, but no answer came: it may or may not have been done.
 
-    Publishing it again *with the same id* within two minutes of the first try can't
-    store it twice.
+    Publishing an event again *with the same id* within two minutes of the first try can't
+    store it twice. A request has no such id: asking again may do it twice.
     """
 
 

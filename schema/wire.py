@@ -48,6 +48,9 @@ class Auth(Message, tag="auth", kw_only=True, frozen=True):
     token: str
     id: Id | None = None
 
+    def __repr__(self) -> str:
+        return f"Auth(token=…, id={self.id!r})"  # whoever reads a token can use it
+
 
 class Subscribe(Message, tag="subscribe", kw_only=True, frozen=True):
     sub: Sub

@@ -25,6 +25,7 @@ from tests.support.scripted_gateway import (
 )
 from tests.support.waiting import wait_until
 
+TOKEN = ".".join(("eyJhbGciOiJIUzI1NiJ9", "c2VjcmV0", "U0VDUkVU"))
 FIRST, SECOND = make_event("a1", n=1), make_event("a2", n=2)
 
 
@@ -149,6 +150,66 @@ async def test_a_refused_channel_is_one_line(gateway: ScriptedGateway, env: dict
         await visitor.say("error", **about, message="'nonsense:x' is no channel")
     result = ended.result()
     assert (result.code, result.stderr) == (1, "mesh: 'nonsense:x' is no channel\n")
+
+
+@pytest.mark.parametrize("way", ["option", "variable", "file"])
+async def test_the_gateway_is_shown_the_token(
+    gateway: ScriptedGateway, env: dict[str, str], tmp_path: Path, way: str
+) -> None:
+    file = tmp_path / "token"
+    file.write_text(f"{TOKEN}\n")
+    options = ["--token", TOKEN] if way == "option" else []
+    more = {"variable": {"MESH_TOKEN": TOKEN}, "file": {"MESH_TOKEN_FILE": str(file)}}.get(way, {})
+    gateway.auth = {"auth": "ok", "user": "alice", "expires": 4e9}
+    async with asyncio.TaskGroup() as tasks:
+        ended = tasks.create_task(mesh("sub", "all", "--count=1", *options, env=env | more))
+        visitor = await gateway.visitor()
+        await visitor.accept(0)
+        await visitor.event(1, FIRST)
+    assert visitor.authorization == f"Bearer {TOKEN}"
+    assert ended.result().stderr == f"cursor: {cursor(1)}\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ([], "the gateway wants a token"),
+        (["--token", TOKEN], "the gateway at ws://{} refuses the token: it has expired"),
+    ],
+)
+async def test_without_a_good_token_it_says_how_to_get_one(
+    gateway: ScriptedGateway, env: dict[str, str], options: list[str], reason: str
+) -> None:
+    gateway.refusal = "it has expired"
+    result = await mesh("sub", "all", *options, env=env)
+    address = gateway.url.removeprefix("http://") + "/v1/ws"
+    advice = "`mesh token --user U` makes one; set MESH_TOKEN to it"
+    assert (result.code, result.stderr) == (1, f"mesh: {reason.format(address)}; {advice}\n")
+
+
+async def test_a_token_that_expires_ends_it_with_one_line_and_the_cursor(
+    gateway: ScriptedGateway, env: dict[str, str]
+) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        ended = tasks.create_task(mesh("sub", "all", env=env | {"MESH_TOKEN": TOKEN}))
+        visitor = await gateway.visitor()
+        await visitor.accept(0)
+        await visitor.event(1, FIRST)
+        await visitor.reject("the token has expired")
+    result = ended.result()
+    assert result.code == 1
+    assert result.stdout.count(b"\n") == 1
+    assert result.stderr.splitlines()[-2:] == [
+        f"cursor: {cursor(1)}",
+        "mesh: the token has expired; `mesh token --user U` makes one; set MESH_TOKEN to it",
+    ]
+
+
+async def test_what_is_no_token_is_refused_without_being_shown(env: dict[str, str]) -> None:
+    result = await mesh("sub", "all", env=env | {"MESH_TOKEN": "two words"})
+    assert (result.code, result.stderr.count("\n")) == (1, 1)
+    assert "token" in result.stderr
+    assert "two words" not in result.stderr
 
 
 async def test_without_a_gateway_it_says_how_to_start_one(env: dict[str, str]) -> None:

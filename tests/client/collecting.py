@@ -11,6 +11,8 @@ from jarvis_mesh.schema.event import Event
 from tests.support.scripted_gateway import make_event
 
 T = TypeVar("T")
+TOKEN = ".".join(("eyJhbGciOiJIUzI1NiJ9", "c2VjcmV0", "U0VDUkVU"))
+"""Looks like one."""
 
 
 async def soon(awaitable: Awaitable[T]) -> T:

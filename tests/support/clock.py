@@ -22,6 +22,11 @@ class ManualClock:
     def monotonic(self) -> float:
         return self._now
 
+    @property
+    def sleepers(self) -> int:
+        """How many wait for their time."""
+        return sum(not wake.done() for _, _, wake in self._sleepers)
+
     def busy(self) -> float:
         return 0.0
 

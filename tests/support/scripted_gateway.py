@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any
 
 import cbor2
 import msgspec
 from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from jarvis_mesh.schema.codec import encode_body
@@ -44,6 +46,9 @@ class Visitor:
 
     def __init__(self, socket: ServerConnection) -> None:
         self.socket = socket
+        assert socket.request is not None, "the handshake is over"
+        self.path = socket.request.path
+        self.authorization = socket.request.headers.get("Authorization")
         self.is_text = socket.subprotocol == JSON_SUBPROTOCOL
 
     async def say(self, op: str, **fields: Any) -> None:
@@ -92,6 +97,11 @@ class Visitor:
         )
         return request
 
+    async def reject(self, reason: str = "the token has expired") -> None:
+        """End the connection for want of a token."""
+        await self.say("error", code="unauthorized", message=reason, retryable=False)
+        await self.close(1008, "unauthorized")
+
     def cut(self) -> None:
         """Break the connection without a word."""
         self.socket.transport.abort()
@@ -106,6 +116,11 @@ class ScriptedGateway:
     def __init__(self) -> None:
         self.heartbeat = 10.0
         self.message_bytes = 1024 * 1024
+        self.auth: dict[str, Any] = {"auth": "none"}
+        """What a welcome says of it: auth, user, expires."""
+        self.refusal: str | None = None
+        """What a handshake is told with 401, if it isn't let in."""
+        self.refused = 0
         self.visitors = 0
         self._arrived: asyncio.Queue[Visitor] = asyncio.Queue()
         self._server: Server | None = None
@@ -126,6 +141,7 @@ class ScriptedGateway:
             compression=None,
             close_timeout=1,
             max_size=None,
+            process_request=self._judge,
         )
         self._port = next(iter(self._server.sockets)).getsockname()[1]
 
@@ -143,6 +159,12 @@ class ScriptedGateway:
         async with asyncio.timeout(WITHIN):
             return await self._arrived.get()
 
+    def _judge(self, socket: ServerConnection, _request: Request) -> Response | None:
+        if self.refusal is None:
+            return None
+        self.refused += 1
+        return socket.respond(HTTPStatus.UNAUTHORIZED, f"{self.refusal}\n")
+
     async def _receive(self, socket: ServerConnection) -> None:
         visitor = Visitor(socket)
         self.visitors += 1
@@ -151,7 +173,7 @@ class ScriptedGateway:
             protocol=1,
             connection=f"c{self.visitors}",
             cursor=cursor(0),
-            auth="none",
+            **self.auth,
             heartbeat_s=self.heartbeat,
             limits={"message_bytes": self.message_bytes, "subscriptions": 100, "channels": 100},
         )
