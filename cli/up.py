@@ -100,7 +100,7 @@ async def _run(settings: Settings, plan: _Plan, clock: Clock) -> None:
                 with_monitor=plan.monitor,
                 stop=stop,
                 clock=clock,
-                on_ready=lambda: _greet(mesh.url, plan.data_dir),
+                on_ready=lambda: _greet(mesh.url, plan.data_dir, settings),
             )
             await mesh.run()
 
@@ -138,10 +138,12 @@ def _limited(settings: Settings, data_dir: DataDir) -> Settings:
     return settings.model_copy(update={"log_max_bytes": room})
 
 
-def _greet(url: str, data_dir: Path) -> None:
+def _greet(url: str, data_dir: Path, settings: Settings) -> None:
     mesh = "./scripts/mesh" if _SCRIPT.exists() else "mesh"
     lines = [f"jarvis-mesh is up: {url}", "Next, in another terminal:"]
     if data_dir != data_dir_path():
         lines.append(f"  export MESH_DATA_DIR={data_dir}")
+    if settings.jwt_secret is not None:
+        lines.append(f"  export MESH_TOKEN=$({mesh} token --user me --grant all)")
     lines += [f"  {mesh} sub all", f"  {mesh} run -- python3 -c 'print(1)'"]
     typer.echo("\n".join(lines))
