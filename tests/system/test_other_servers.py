@@ -6,6 +6,8 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import uvicorn
@@ -17,7 +19,8 @@ from jarvis_mesh.gateway.gateway import Gateway
 from tests.support.gateway import RunningGateway
 from tests.support.http_client import SSE, ask
 from tests.support.plain_client import PlainClient, connect
-from tests.support.publishing import TestPublisher
+from tests.support.publishing import TestPublisher, make_event
+from tests.support.tokens import SECRET, bearer, token_for
 from tests.support.waiting import wait_until
 
 FORMS = ("mesh.v1.json", "mesh.v1.cbor")
@@ -29,12 +32,13 @@ class StockServer(RunningGateway):
     gateway: Gateway
 
 
-@pytest.fixture
-async def stock(nats_server: NatsServer) -> AsyncIterator[StockServer]:
+@asynccontextmanager
+async def served(nats_server: NatsServer, **more: Any) -> AsyncIterator[StockServer]:
     sock = socket.create_server(("127.0.0.1", 0))
     settings = Settings(
         nats_url=nats_server.url("gateway"),  # type: ignore[arg-type]
         port=sock.getsockname()[1],
+        **more,
     )
     running = StockServer(settings, asyncio.Event())
     running.gateway = Gateway(settings)
@@ -48,6 +52,12 @@ async def stock(nats_server: NatsServer) -> AsyncIterator[StockServer]:
         await running.ready()
         yield running
         server.should_exit = True
+
+
+@pytest.fixture
+async def stock(nats_server: NatsServer) -> AsyncIterator[StockServer]:
+    async with served(nats_server) as running:
+        yield running
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -85,6 +95,24 @@ async def test_draining_tells_everybody(stock: StockServer, form: str) -> None:
             await client.expect("closing", reason="draining")
             assert await client.close_code() == 1012
         assert (await stock.get("/readyz"))[0] == 503
+
+
+async def test_tokens_count_here_too(nats_server: NatsServer, events: TestPublisher) -> None:
+    async with served(nats_server, jwt_secret=SECRET) as stock:
+        with pytest.raises(Exception, match="401"):
+            async with connect(stock.url, additional_headers=bearer("nonsense")):
+                pass
+        headers = bearer(token_for("alice", expires_in=2))
+        async with connect(stock.url, additional_headers=headers) as client:
+            assert (await client.subscribe("all"))["filters"] == ["*.*.*.*.*.alice.*"]
+            await events.publish(make_event(user="bob"))
+            seq = await events.publish(make_event(user="alice"))
+            assert (await client.expect("event"))["seq"] == seq
+            assert await client.close_code() == 1008
+        async with connect(stock.url) as client:
+            assert (await client.next())["auth"] == "required"
+            token = token_for("alice")
+            assert (await client.ask("auth", token=token))["op"] == "authenticated"
 
 
 async def test_a_request_from_elsewhere_is_refused(stock: StockServer) -> None:
