@@ -16,22 +16,30 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
+from jarvis_mesh.config import revoked
 from jarvis_mesh.config.log import STREAM
 from jarvis_mesh.schema.subjects import LIVE_PREFIX, TICK_FAMILY
 
-SOURCES: Final = (
-    "agent-service",
-    "terminal-service",
-    "system-monitor",
-    "workflow-engine",
-    "model-orchestrator",
-)
+SERVICES: Final = {
+    "agent-service": "agent",
+    "terminal-service": "terminal",
+    "system-monitor": "system",
+    "workflow-engine": "workflow",
+    "model-orchestrator": "model",
+}
+"""The service that each publisher's user serves, on `svc.<service>.*`."""
+SOURCES: Final = tuple(SERVICES)
 """The publishers' NATS users; each speaks only under its own name."""
 GATEWAY: Final = "gateway"
 CLIENT_SOURCE: Final = "client"
 """The source of whatever a gateway publishes for its clients."""
 ADMIN: Final = "admin"
 USERS: Final = (ADMIN, GATEWAY, *SOURCES)
+
+_DISCOVERY: Final = ("PING", "INFO", "STATS")
+"""What NATS asks services about themselves: of all, of one name, of one instance (ADR-32)."""
+_ONE_ANSWER: Final = 'allow_responses: { max: 1, expires: "60s" }'
+"""A service answers each request once, wherever the request's reply subject says."""
 
 _HEAD: Final = """\
 # The NATS server of jarvis-mesh on one machine: what `mesh up` starts.
@@ -74,17 +82,24 @@ def render(families: Iterable[str]) -> str:
     families = tuple(families)
     users = [
         _user(
-            "Makes the stream; here on one machine it may also publish anything.",
+            "Makes the stream and the bucket of revoked tokens; here on one machine it may also "
+            "publish anything.",
             ADMIN,
-            publish=["$JS.API.>", "svc.>", *(f"{family}.>" for family in families)],
+            publish=[
+                "$JS.API.>",
+                f"{revoked.SUBJECT_PREFIX}>",
+                "svc.>",
+                "$SRV.>",
+                *(f"{family}.>" for family in families),
+            ],
             subscribe=[">"],
         ),
         _user(
-            "Reads the log and the live feed, ticks, and publishes what clients say.",
+            "Reads the log, the live feed and what is revoked; ticks; publishes what clients say.",
             GATEWAY,
             publish=[
-                f"$JS.API.STREAM.INFO.{STREAM}",
-                f"$JS.API.DIRECT.GET.{STREAM}",
+                *(f"$JS.API.STREAM.INFO.{stream}" for stream in (STREAM, revoked.STREAM)),
+                *(f"$JS.API.DIRECT.GET.{stream}" for stream in (STREAM, revoked.STREAM)),
                 f"{TICK_FAMILY}.tick._.{CLIENT_SOURCE}.*._._",
                 "svc.>",
                 *_own(CLIENT_SOURCE, families),
@@ -96,24 +111,41 @@ def render(families: Iterable[str]) -> str:
             ],
         ),
         *(
-            _user("", source, publish=_own(source, families), subscribe=[f"_INBOX.{source}.>"])
-            for source in SOURCES
+            _user(
+                "",
+                source,
+                publish=_own(source, families),
+                subscribe=[f"_INBOX.{source}.>", *_requests(service)],
+                more=_ONE_ANSWER,
+            )
+            for source, service in SERVICES.items()
         ),
     ]
     return _HEAD + "\n".join(users) + "  ]\n}\n"
+
+
+def _requests(service: str) -> list[str]:
+    """Return what a service hears: its requests, and NATS's questions about it."""
+    return [
+        f"svc.{service}.*",
+        *(f"$SRV.{verb}{of}" for verb in _DISCOVERY for of in ("", f".{service}", f".{service}.*")),
+    ]
 
 
 def _own(source: str, families: Iterable[str]) -> list[str]:
     return [f"{family}.*.*.{source}.*.*.*" for family in families]
 
 
-def _user(comment: str, name: str, *, publish: list[str], subscribe: list[str]) -> str:
+def _user(
+    comment: str, name: str, *, publish: list[str], subscribe: list[str], more: str = ""
+) -> str:
     return (
         (f"    # {comment}\n" if comment else "")
         + f"    {{\n      user: {name}, password: ${password_variable(name)}\n"
         + "      permissions: {\n"
         + f"        publish: [\n{_lines(publish)}        ]\n"
         + f"        subscribe: [\n{_lines(subscribe)}        ]\n"
+        + (f"        {more}\n" if more else "")
         + "      }\n    }\n"
     )
 

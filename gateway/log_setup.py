@@ -1,4 +1,7 @@
-"""Making the stream EVENTS, or updating it: what only the `admin` user may do."""
+"""Making the streams, or updating them: the log, and the bucket of revoked tokens.
+
+Only the `admin` user may do that.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ import nats.errors
 import structlog
 from nats.aio.client import Client
 
-from jarvis_mesh.config.log import STREAM, LogSettings, differs, stream_config
+from jarvis_mesh.config.log import LogSettings, differs, stream_config
+from jarvis_mesh.config.revoked import bucket_config
 from jarvis_mesh.gateway.nats_connection import describe
 from jarvis_mesh.schema.errors import SetupError, UnavailableError
 
@@ -23,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 
 async def set_up_log(admin_url: str, settings: LogSettings) -> None:
-    """Make the stream as *settings* say, or update it; return when it is there.
+    """Make the log as *settings* say, and the bucket, or update them; return when they are there.
 
     The connection is closed again at once. Safe when several do so at the same time.
 
@@ -50,6 +54,8 @@ async def set_up_log(admin_url: str, settings: LogSettings) -> None:
             connect_timeout=int(_TIMEOUT),
             error_cb=tell,
         )
+        # The log last: whoever sees it finds the bucket too.
+        await _make_or_update(admin, bucket_config(settings.replicas))
         await _make_or_update(admin, stream_config(settings))
     except (OSError, nats.errors.Error, TimeoutError) as error:
         raise UnavailableError(f"the log can't be made: {_reason(error, told)}") from None
@@ -59,28 +65,30 @@ async def set_up_log(admin_url: str, settings: LogSettings) -> None:
 
 
 async def _make_or_update(admin: Client, wanted: dict[str, Any]) -> None:
-    answer = await _call(admin, "INFO", {})
+    name = wanted["name"]
+    answer = await _call(admin, "INFO", name, {})
     if answer.get("error", {}).get("err_code") == _NOT_FOUND:
-        answer = await _call(admin, "CREATE", wanted)
+        answer = await _call(admin, "CREATE", name, wanted)
         if answer.get("error", {}).get("err_code") == _NAME_IN_USE:
-            answer = await _call(admin, "INFO", {})  # somebody else was faster
-    _raise_for_error(answer)
+            answer = await _call(admin, "INFO", name, {})  # somebody else was faster
+    _raise_for_error(name, answer)
     if differs(answer["config"], wanted):
-        _raise_for_error(await _call(admin, "UPDATE", {**answer["config"], **wanted}))
-        log.info("log updated", stream=STREAM)
+        changed = {**answer["config"], **wanted}
+        _raise_for_error(name, await _call(admin, "UPDATE", name, changed))
+        log.info("stream updated", stream=name)
 
 
-async def _call(admin: Client, verb: str, request: dict[str, Any]) -> dict[str, Any]:
+async def _call(admin: Client, verb: str, name: str, request: dict[str, Any]) -> dict[str, Any]:
     reply = await admin.request(
-        f"$JS.API.STREAM.{verb}.{STREAM}", json.dumps(request).encode(), timeout=_TIMEOUT
+        f"$JS.API.STREAM.{verb}.{name}", json.dumps(request).encode(), timeout=_TIMEOUT
     )
     answer: dict[str, Any] = json.loads(reply.data)
     return answer
 
 
-def _raise_for_error(answer: dict[str, Any]) -> None:
+def _raise_for_error(name: str, answer: dict[str, Any]) -> None:
     if error := answer.get("error"):
-        refusal = f"the log {STREAM} can't be made: {error.get('description', error)}"
+        refusal = f"the stream {name} can't be made: {error.get('description', error)}"
         if error.get("err_code") == _NO_CLUSTER_LEADER:
             raise UnavailableError(refusal)  # as while a cluster starts: it passes
         raise SetupError(refusal)

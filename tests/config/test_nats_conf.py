@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import nats
+import nats.micro
 import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.micro.request import Request
 
 from jarvis_mesh.cli.embedded import NatsServer
-from jarvis_mesh.config.nats_conf import SOURCES, USERS, conf_path, password_variable, render
+from jarvis_mesh.config.nats_conf import (
+    SERVICES,
+    SOURCES,
+    USERS,
+    conf_path,
+    password_variable,
+    render,
+)
 from jarvis_mesh.schema.types import BUILT_IN_FAMILIES
 from tests.conftest import StartNats
 from tests.support.waiting import wait_until
@@ -36,6 +46,9 @@ FORBIDDEN_TO_PUBLISHERS = (
     "mesh.tick._.client.gw-1._._",
     "mesh.tick._.{source}.gw-1._._",
     "svc.terminal.write",
+    "svc.agent.create",
+    "$SRV.PING",
+    "$KV.mesh_revoked.user.alice",
     "other.created._.{source}.x._._",
     "$JS.API.STREAM.INFO.EVENTS",
     "$JS.API.STREAM.DELETE.EVENTS",
@@ -53,7 +66,11 @@ FORBIDDEN_TO_THE_GATEWAY = (
     "$JS.API.STREAM.DELETE.EVENTS",
     "$JS.API.STREAM.PURGE.EVENTS",
     "$JS.API.STREAM.MSG.DELETE.EVENTS",
+    "$JS.API.STREAM.MSG.GET.EVENTS",
     "$JS.API.CONSUMER.CREATE.EVENTS",
+    "$JS.API.CONSUMER.CREATE.KV_mesh_revoked",
+    "$JS.API.STREAM.PURGE.KV_mesh_revoked",
+    "$KV.mesh_revoked.user.alice",
     "_INBOX.agent-service.x",
 )
 
@@ -135,7 +152,7 @@ def test_more_families_reach_every_user_that_publishes() -> None:
     for source in (*SOURCES, "client"):
         assert f'"deploy.*.*.{source}.*.*.*"' in text
     assert '"deploy.>"' in text
-    assert "terminal.*" not in text
+    assert '"terminal.*' not in text
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -149,11 +166,110 @@ async def test_a_publisher_speaks_under_its_own_name_alone(
 
 
 @pytest.mark.parametrize("source", SOURCES)
-async def test_a_publisher_hears_its_own_answers_alone(source: str, start_nats: StartNats) -> None:
+async def test_a_publisher_hears_its_answers_and_its_service_s_requests_alone(
+    source: str, start_nats: StartNats
+) -> None:
     server = await start_nats(None)
-    others = [">", "agent.>", "live.>", "_INBOX.>", "_INBOX.gateway.x", "svc.>", "$JS.>"]
-    assert await refused_subscriptions(server, source, [f"_INBOX.{source}.x"]) == set()
+    service = SERVICES[source]
+    other = "agent" if service != "agent" else "model"
+    own = [
+        f"_INBOX.{source}.x",
+        f"svc.{service}.*",
+        f"svc.{service}.create",
+        *("$SRV.PING", f"$SRV.INFO.{service}", f"$SRV.STATS.{service}.an-id"),
+    ]
+    others = [
+        *(">", "agent.>", "live.>", "_INBOX.>", "_INBOX.gateway.x", "$JS.>", "$KV.>"),
+        *("svc.>", "svc.*.*", f"svc.{other}.create", f"svc.{other}.*"),
+        *("$SRV.>", "$SRV.PING.*", f"$SRV.PING.{other}"),
+    ]
+    assert await refused_subscriptions(server, source, own) == set()
     assert await refused_subscriptions(server, source, others) == set(others)
+
+
+async def test_services_of_nats_serve_requests_together_and_are_found(
+    nats_server: NatsServer,
+) -> None:
+    served: list[str] = []
+    async with AsyncExitStack() as stack:
+        for name in ("one", "two"):
+            client, refusals = await stack.enter_async_context(
+                connected(nats_server, "agent-service")
+            )
+            service = await nats.micro.add_service(client, name="agent", version="1.0.0")
+            stack.push_async_callback(service.stop)
+
+            async def serve(request: Request, name: str = name) -> None:
+                served.append(name)
+                await request.respond(b"done")
+
+            await service.add_group(name="svc.agent").add_endpoint(name="create", handler=serve)
+            await client.flush()
+            assert refusals.texts == []
+        gateway, _ = await stack.enter_async_context(connected(nats_server, "gateway"))
+        for _ in range(40):
+            assert (await gateway.request("svc.agent.create", b"")).data == b"done"
+        admin, _ = await stack.enter_async_context(connected(nats_server, "admin"))
+        for question in ("$SRV.PING", "$SRV.INFO.agent", f"$SRV.STATS.agent.{service.id}"):
+            answer = json.loads((await admin.request(question, b"")).data)
+            assert answer["name"] == "agent"
+    assert len(served) == 40
+    assert set(served) == {"one", "two"}
+
+
+async def test_a_service_answers_a_request_once_and_nothing_that_it_was_not_asked(
+    nats_server: NatsServer,
+) -> None:
+    reply = "_INBOX.gateway.one"
+    async with (
+        connected(nats_server, "gateway") as (gateway, _),
+        connected(nats_server, "agent-service") as (service, refusals),
+    ):
+        asked: asyncio.Queue[Msg] = asyncio.Queue()
+        answers: asyncio.Queue[Msg] = asyncio.Queue()
+        await service.subscribe("svc.agent.*", queue="q", cb=asked.put)
+        await gateway.subscribe(reply, cb=answers.put)
+        await service.publish(reply, b"too early")
+        await wait_until(lambda: refusals.of("publish", [reply]), "a refusal")
+        refusals.texts.clear()
+        await gateway.publish("svc.agent.create", b"", reply=reply)
+        await asyncio.wait_for(asked.get(), 10)
+        await service.publish("_INBOX.gateway.two", b"another's")
+        await service.publish(reply, b"first")
+        await service.publish(reply, b"second")
+        await wait_until(lambda: refusals.of("publish", [reply]), "a refusal")
+        await gateway.flush()
+        assert refusals.of("publish", ["_INBOX.gateway.two"])
+        assert [answers.get_nowait().data for _ in range(answers.qsize())] == [b"first"]
+
+
+async def test_no_publisher_can_ask_for_an_answer_on_a_subject_that_another_chooses(
+    nats_server: NatsServer,
+) -> None:
+    """Who gets a request may publish where its reply subject says; a deny wouldn't hold it back.
+
+    So nobody but `gateway` and `admin` may make a request come with a reply subject. What others
+    can do is let the server's acknowledgement of an event go to a service: it has none.
+    """
+    steered = ("svc.agent.create", "$SRV.PING", "_INBOX.agent-service.x")
+    async with (
+        connected(nats_server, "terminal-service") as (attacker, _),
+        connected(nats_server, "agent-service") as (service, refusals),
+    ):
+        heard: asyncio.Queue[Msg] = asyncio.Queue()
+        for subject in steered:
+            await service.subscribe(subject, cb=heard.put)
+        await service.flush()
+        own = "agent.created._.terminal-service.x._._"
+        headers = {"Nats-Reply": "live.x", "Reply": "live.x"}
+        for subject in steered:
+            await attacker.publish(own, b"", reply=subject, headers=headers)
+        for _ in steered:
+            message = await asyncio.wait_for(heard.get(), 10)
+            assert (message.reply, message.headers) == ("", None)
+            assert json.loads(message.data)["stream"] == "EVENTS"
+        assert await refused_publishes(nats_server, "agent-service", ["live.x"]) == {"live.x"}
+        assert refusals.texts == []
 
 
 async def test_the_gateway_speaks_for_clients_and_ticks_alone(start_nats: StartNats) -> None:
@@ -163,6 +279,8 @@ async def test_the_gateway_speaks_for_clients_and_ticks_alone(start_nats: StartN
         "mesh.tick._.client.gw-1._._",
         "$JS.API.STREAM.INFO.EVENTS",
         "$JS.API.DIRECT.GET.EVENTS",
+        "$JS.API.STREAM.INFO.KV_mesh_revoked",
+        "$JS.API.DIRECT.GET.KV_mesh_revoked",
         "svc.terminal.write",
     ]
     forbidden = [each.format(source="client") for each in FORBIDDEN_TO_THE_GATEWAY]

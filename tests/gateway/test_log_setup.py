@@ -19,10 +19,10 @@ from jarvis_mesh.schema.errors import SetupError, UnavailableError
 from tests.conftest import StartNats
 
 
-async def stream_info(server: NatsServer) -> dict[str, Any]:
+async def stream_info(server: NatsServer, name: str = "EVENTS") -> dict[str, Any]:
     admin = await nats.connect(server.url("admin"))
     try:
-        reply = await admin.request("$JS.API.STREAM.INFO.EVENTS", b"")
+        reply = await admin.request(f"$JS.API.STREAM.INFO.{name}", b"")
     finally:
         await admin.close()
     info: dict[str, Any] = json.loads(reply.data)
@@ -35,6 +35,23 @@ async def test_several_that_start_together_make_one_stream(start_nats: StartNats
         for _ in range(8):
             group.create_task(set_up_log(server.url("admin"), LogSettings()))
     assert (await stream_info(server))["config"]["subjects"][0] == "agent.>"
+
+
+async def test_the_bucket_is_made_with_the_log_and_updated_without_losing_anything(
+    start_nats: StartNats,
+) -> None:
+    server = await start_nats(LogSettings())
+    before = await stream_info(server, "KV_mesh_revoked")
+    admin = await nats.connect(server.url("admin"))
+    await admin.request(
+        "$JS.API.STREAM.UPDATE.KV_mesh_revoked",
+        json.dumps({**before["config"], "max_bytes": 1024**2}).encode(),
+    )
+    await admin.close()
+    await set_up_log(server.url("admin"), LogSettings())
+    after = await stream_info(server, "KV_mesh_revoked")
+    assert after["config"]["max_bytes"] == before["config"]["max_bytes"] == 16 * 1024**2
+    assert after["created"] == before["created"]
 
 
 async def test_an_update_keeps_the_log_and_its_epoch(start_nats: StartNats) -> None:
