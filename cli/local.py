@@ -88,8 +88,13 @@ def nats_credentials(given: str | None = None) -> NatsCredentials:
     if not (given or environ.get(_NATS_URL) or environ.get(_NATS_URL + FILE_SUFFIX)):
         return NO_CREDENTIALS
     has_password = given is not None and any(urlsplit(url).password for url in given.split(","))
+    ca_file, cert_file, key_file = (
+        environ.get(f"MESH_NATS_{name}") or None for name in ("CA", "CERT", "KEY")
+    )
     return NatsCredentials(
-        *(environ.get(f"MESH_NATS_{name}") or None for name in ("CA", "CERT", "KEY")),
+        ca_file,
+        cert_file,
+        key_file,
         nkey_seed=None if has_password else read_secret(environ, "MESH_NATS_NKEY_SEED"),
     )
 
