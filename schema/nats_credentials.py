@@ -11,19 +11,23 @@ Source: NATS documentation, "Enabling TLS", "NKeys"; docs/operations.md, "NATS i
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import ssl
+import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import nats.errors
 import nkeys
-from nats.aio.client import Client
+from nats.aio.client import DEFAULT_BUFFER_SIZE, Client
+from nats.aio.transport import TcpTransport
 
 from jarvis_mesh.schema.errors import SetupError
 
+_OVER_TCP: Final = frozenset({"nats", "tls"})
 _ENCRYPTED: Final = frozenset({"tls", "wss"})
 _WRONG_PASSWORD: Final = "authorization violation"  # noqa: S105 - nats-server's words
 _CERTIFICATE_REFUSALS: Final = ("certificate required", "bad certificate", "unknown ca")
@@ -108,11 +112,36 @@ class SecureClient(Client):
 
     nats-py (2.16) leaves it to the server's first line whether there is TLS, whatever the URL
     says: who can answer in the server's place would be told user and password in plain text.
-    `_connect_command` is private; tests/schema/test_nats_credentials.py fails if it isn't used.
+    What is overridden is private; tests/schema/test_nats_credentials.py fails if it isn't used.
     """
 
     wants_tls = False
     """Whether a server without TLS is refused though its URL begins with `nats:`."""
+
+    async def _connect_to_server(self, s: Any) -> None:
+        if s.uri.scheme not in _OVER_TCP:
+            await super()._connect_to_server(s)
+            return
+        s.last_attempt = time.monotonic()
+        transport = self._transport = _TcpTransport()
+        await transport.connect(s.uri, DEFAULT_BUFFER_SIZE, self.options["connect_timeout"])
+
+    async def _process_connect_init(self) -> None:
+        try:
+            await super()._process_connect_init()
+        except ConnectionError:
+            self._raise_if_certificate_is_refused()
+            raise
+        if not self.is_connected:  # an end instead of an answer, with which nats-py would go on
+            self._raise_if_certificate_is_refused()
+
+    def _raise_if_certificate_is_refused(self) -> None:
+        """Say what a server that wants certificates means by hanging up after the handshake.
+
+        With TLS 1.3 its reason comes later than what we write, and can be lost with the socket.
+        """
+        if self._server_info.get("tls_verify") and getattr(self._transport, "is_encrypted", False):
+            raise nats.errors.Error(_CERTIFICATE_REFUSALS[0])
 
     def _connect_command(self) -> bytes:
         scheme = self._current_server.uri.scheme if self._current_server else ""
@@ -120,6 +149,44 @@ class SecureClient(Client):
         if not encrypted and (self.wants_tls or scheme in _ENCRYPTED):
             raise nats.errors.Error("NATS speaks no TLS there, and it was asked for")
         return super()._connect_command()
+
+
+class _TcpTransport(TcpTransport):
+    """nats-py's, mended where a handshake fails and where a peer closes (2.16).
+
+    It would wait for ever for the end of a connection whose handshake failed, and asyncio would
+    warn of each connection that ended.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.is_encrypted = False
+
+    async def connect_tls(
+        self, uri: Any, ssl_context: ssl.SSLContext, buffer_size: int, connect_timeout: float
+    ) -> None:
+        assert self._io_writer is not None, "not connected"  # noqa: S101
+        loop, bare = asyncio.get_running_loop(), self._io_writer.transport
+        reader = asyncio.StreamReader(limit=buffer_size)
+        protocol = _TlsProtocol(reader)
+        host = uri if isinstance(uri, str) else uri.hostname
+        try:
+            async with asyncio.timeout(connect_timeout):
+                transport = await loop.start_tls(bare, protocol, ssl_context, server_hostname=host)
+        except BaseException:
+            bare.abort()
+            self._io_reader = self._io_writer = None  # nobody tells of its end
+            raise
+        assert transport is not None, "closed already"  # noqa: S101
+        self.is_encrypted = True
+        self._io_reader = reader
+        self._io_writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
+class _TlsProtocol(asyncio.StreamReaderProtocol):
+    def eof_received(self) -> bool:
+        super().eof_received()
+        return False  # TLS can't be half open
 
 
 def public_nkey(seed: str) -> str:
