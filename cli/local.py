@@ -12,11 +12,15 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
+from urllib.parse import urlsplit
 
 from jarvis_mesh.config.environment import FILE_SUFFIX, read_secret
 from jarvis_mesh.config.nats_url import check_nats_urls
 from jarvis_mesh.schema.errors import SetupError
+
+if TYPE_CHECKING:
+    from jarvis_mesh.schema.nats_credentials import NatsCredentials
 
 DEFAULT_GATEWAY: Final = "http://127.0.0.1:3200"
 _UP_FILE: Final = "up.json"
@@ -66,6 +70,34 @@ def nats_url(user: str, given: str | None = None) -> str:
     if not isinstance(url, str):
         raise SetupError(f"{_up_file()} has no NATS user {user!r}: restart `mesh up`")
     return url
+
+
+def nats_credentials(given: str | None = None) -> NatsCredentials:
+    """Return what secures the connection to where `nats_url` says, beside that URL.
+
+    What `mesh up` starts needs nothing, so the environment counts with a URL of one's own alone.
+
+    Args:
+        given: The flag `--nats`; a password in it goes before an nkey of the environment.
+
+    Raises:
+        SetupError: half of a certificate is missing, or a seed is wrong.
+    """
+    from jarvis_mesh.schema.nats_credentials import NO_CREDENTIALS, NatsCredentials  # 0.1 s
+
+    environ = os.environ
+    if not (given or environ.get(_NATS_URL) or environ.get(_NATS_URL + FILE_SUFFIX)):
+        return NO_CREDENTIALS
+    has_password = given is not None and any(urlsplit(url).password for url in given.split(","))
+    ca_file, cert_file, key_file = (
+        environ.get(f"MESH_NATS_{name}") or None for name in ("CA", "CERT", "KEY")
+    )
+    return NatsCredentials(
+        ca_file,
+        cert_file,
+        key_file,
+        nkey_seed=None if has_password else read_secret(environ, "MESH_NATS_NKEY_SEED"),
+    )
 
 
 def gateway_url(given: str | None = None) -> str:

@@ -28,7 +28,7 @@ from jarvis_mesh.cli.racing import unless
 from jarvis_mesh.cli.stopping import StopSignals
 from jarvis_mesh.cli.supervisor import keep_log_small, keep_running
 from jarvis_mesh.config.nats_conf import ADMIN, GATEWAY, USERS
-from jarvis_mesh.config.settings import Settings
+from jarvis_mesh.config.settings import NATS_SECURITY, Settings
 from jarvis_mesh.gateway.server import serve
 from jarvis_mesh.publishers.system import SystemPublisher
 from jarvis_mesh.publishers.system_monitor import INTERVAL, SystemMonitor
@@ -129,7 +129,13 @@ class LocalMesh:
         nats_url, admin_url = (SecretStr(self._server.url(user)) for user in (GATEWAY, ADMIN))
         port = self._sock.getsockname()[1]
         settings = self._settings.model_copy(
-            update={"nats_url": nats_url, "nats_admin_url": admin_url, "port": port}
+            update={
+                "nats_url": nats_url,
+                "nats_admin_url": admin_url,
+                "port": port,
+                # Of a NATS elsewhere: ours speaks no TLS, and knows passwords alone.
+                **dict.fromkeys(NATS_SECURITY),
+            }
         )
         await serve(settings, self._sock, self._gateway_stopping)
 

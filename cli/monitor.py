@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from jarvis_mesh.cli.failures import NATS_ADVICE, advising
-from jarvis_mesh.cli.local import nats_url
+from jarvis_mesh.cli.local import nats_credentials, nats_url
 from jarvis_mesh.cli.logs import set_up_logs
 from jarvis_mesh.cli.racing import unless
 from jarvis_mesh.cli.stopping import StopSignals
@@ -30,14 +30,18 @@ def monitor(
     Processor, memory, disk, network and load, as system:metrics, until Ctrl-C.
     """
     set_up_logs()
-    asyncio.run(_run(nats_url(SystemPublisher.source, nats), interval))
+    asyncio.run(_run(nats, interval))
 
 
-async def _run(url: str, interval: float) -> None:
+async def _run(nats: str | None, interval: float) -> None:
     with StopSignals().caught() as stop:
         async with AsyncExitStack() as stack:
             with advising(NATS_ADVICE):
-                connecting = SystemPublisher.connect(url, timeout=interval)
+                connecting = SystemPublisher.connect(
+                    nats_url(SystemPublisher.source, nats),
+                    credentials=nats_credentials(nats),
+                    timeout=interval,
+                )
                 publisher = await stack.enter_async_context(connecting)
             typer.echo(f"Publishing this machine's metrics every {interval:g} s; Ctrl-C stops.")
             await unless(stop.asked, SystemMonitor(publisher, interval=interval).run())

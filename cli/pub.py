@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from jarvis_mesh.cli.failures import NATS_ADVICE, advising
-from jarvis_mesh.cli.local import nats_url
+from jarvis_mesh.cli.local import nats_credentials, nats_url
 from jarvis_mesh.cli.logs import set_up_logs
 from jarvis_mesh.config.nats_conf import ADMIN
 from jarvis_mesh.config.settings import Settings
@@ -53,7 +53,11 @@ def pub(
     types = TypeRegistry(Settings.load().families, allow_unregistered=True)
     filing = Filing(entity=entity, user=user, session=session, priority=priority)
     publisher = EventPublisher(
-        source, nats_url(ADMIN, nats), types=types, connect_timeout=_CONNECT_TIMEOUT
+        source,
+        nats_url(ADMIN, nats),
+        credentials=nats_credentials(nats),
+        types=types,
+        connect_timeout=_CONNECT_TIMEOUT,
     )
     published = asyncio.run(_publish(publisher, event_type, _read_payload(payload), filing))
     typer.echo(f"{published.id} {published.seq}")

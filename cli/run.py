@@ -21,7 +21,7 @@ import structlog
 import typer
 
 from jarvis_mesh.cli.failures import without_passwords
-from jarvis_mesh.cli.local import nats_url
+from jarvis_mesh.cli.local import nats_credentials, nats_url
 from jarvis_mesh.cli.logs import set_up_logs
 from jarvis_mesh.cli.published_command import NO_PATIENCE, START_PATIENCE, PublishedCommand
 from jarvis_mesh.cli.terminal_mode import STDIN
@@ -99,6 +99,7 @@ def _publisher(source: str, nats: str | None) -> EventPublisher:
     return EventPublisher(
         source,
         nats_url(source, nats),
+        credentials=nats_credentials(nats),
         connect_timeout=START_PATIENCE,
         close_timeout=NO_PATIENCE,
     )

@@ -17,6 +17,9 @@ FILE_SUFFIX: Final = "_FILE"
 NOT_SETTINGS: Final = (
     "MESH_DATA_DIR",
     "MESH_DEBUG",
+    "MESH_NATS_SERVER_CA",
+    "MESH_NATS_SERVER_CERT",
+    "MESH_NATS_SERVER_KEY",
     "MESH_NATS_STORE_DIR",
     "MESH_TOKEN",
     "MESH_TOKEN_FILE",
@@ -24,6 +27,7 @@ NOT_SETTINGS: Final = (
 )
 """Names that commands and nats.conf read, beside the settings."""
 PASSWORD_PREFIX: Final = "MESH_NATS_PASSWORD_"  # noqa: S105 - a name, not a password
+NKEY_PREFIX: Final = "MESH_NATS_PUBLIC_NKEY_"
 
 
 def read_secret(environ: Mapping[str, str], name: str) -> str | None:
@@ -60,7 +64,7 @@ def unknown_names(environ: Iterable[str], known: Iterable[str]) -> list[str]:
         for name in sorted(environ)
         if name.startswith(PREFIX)
         and name not in all_known
-        and not name.startswith(PASSWORD_PREFIX)
+        and not name.startswith((PASSWORD_PREFIX, NKEY_PREFIX))
     ]
 
 

@@ -1,7 +1,8 @@
 """nats.conf, written from the families: who may publish and subscribe to what.
 
 The `nats.conf` at the project's top is `render(BUILT_IN_FAMILIES)`, and a test keeps it so;
-with other families `mesh up` writes its own.
+with other families `mesh up` writes its own. What production differs in is in
+nats_production.py.
 
 Every publish permission is rooted in a family: `agent.*.*.terminal-service.*.*.*`, since
 `*.*.*.terminal-service.*.*.*` would allow `live.…` and `mesh.…` too.
@@ -11,7 +12,7 @@ Source: docs/protocol.md, "Who may see what".
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -41,6 +42,8 @@ _DISCOVERY: Final = ("PING", "INFO", "STATS")
 _ONE_ANSWER: Final = 'allow_responses: { max: 1, expires: "60s" }'
 """A service answers each request once, wherever the request's reply subject says."""
 
+_ADMIN_PUBLISHES: Final = ("$JS.API.>", f"{revoked.SUBJECT_PREFIX}>", "$SRV.>")
+
 _HEAD: Final = """\
 # The NATS server of jarvis-mesh on one machine: what `mesh up` starts.
 # Written by `python -m jarvis_mesh.config`; change that, not this.
@@ -62,8 +65,6 @@ jetstream: {
   max_file_store: 1PB
 }
 
-authorization: {
-  users: [
 """
 
 
@@ -79,24 +80,39 @@ def conf_path() -> Path:
 
 def render(families: Iterable[str]) -> str:
     """Return the text of nats.conf for a log with these families."""
+
+    def login(user: str) -> str:
+        return f"user: {user}, password: ${password_variable(user)}"
+
     families = tuple(families)
+    events = ["svc.>", *(f"{family}.>" for family in families)]
+    admin = _user(
+        "Makes the streams; here on one machine it may also publish anything.",
+        login(ADMIN),
+        publish=[*_ADMIN_PUBLISHES, *events],
+        subscribe=[">"],
+    )
+    return _HEAD + authorization(families, login, admin)
+
+
+def authorization(families: tuple[str, ...], login: Callable[[str], str], admin: str = "") -> str:
+    """Return the block with all users and what they may do.
+
+    Args:
+        login: Returns how a user of that name proves it, in NATS's words.
+        admin: The entry of `admin`; one that publishes no events when empty.
+    """
     users = [
-        _user(
-            "Makes the stream and the bucket of revoked tokens; here on one machine it may also "
-            "publish anything.",
-            ADMIN,
-            publish=[
-                "$JS.API.>",
-                f"{revoked.SUBJECT_PREFIX}>",
-                "svc.>",
-                "$SRV.>",
-                *(f"{family}.>" for family in families),
-            ],
-            subscribe=[">"],
+        admin
+        or _user(
+            "Makes the streams: the log, and the bucket of revoked tokens.",
+            login(ADMIN),
+            publish=[*_ADMIN_PUBLISHES],
+            subscribe=["_INBOX.>"],
         ),
         _user(
             "Reads the log, the live feed and what is revoked; ticks; publishes what clients say.",
-            GATEWAY,
+            login(GATEWAY),
             publish=[
                 *(f"$JS.API.STREAM.INFO.{stream}" for stream in (STREAM, revoked.STREAM)),
                 *(f"$JS.API.DIRECT.GET.{stream}" for stream in (STREAM, revoked.STREAM)),
@@ -113,7 +129,7 @@ def render(families: Iterable[str]) -> str:
         *(
             _user(
                 "",
-                source,
+                login(source),
                 publish=_own(source, families),
                 subscribe=[f"_INBOX.{source}.>", *_requests(service)],
                 more=_ONE_ANSWER,
@@ -121,7 +137,7 @@ def render(families: Iterable[str]) -> str:
             for source, service in SERVICES.items()
         ),
     ]
-    return _HEAD + "\n".join(users) + "  ]\n}\n"
+    return "authorization: {\n  users: [\n" + "\n".join(users) + "  ]\n}\n"
 
 
 def _requests(service: str) -> list[str]:
@@ -137,11 +153,11 @@ def _own(source: str, families: Iterable[str]) -> list[str]:
 
 
 def _user(
-    comment: str, name: str, *, publish: list[str], subscribe: list[str], more: str = ""
+    comment: str, login: str, *, publish: list[str], subscribe: list[str], more: str = ""
 ) -> str:
     return (
         (f"    # {comment}\n" if comment else "")
-        + f"    {{\n      user: {name}, password: ${password_variable(name)}\n"
+        + f"    {{\n      {login}\n"
         + "      permissions: {\n"
         + f"        publish: [\n{_lines(publish)}        ]\n"
         + f"        subscribe: [\n{_lines(subscribe)}        ]\n"

@@ -34,12 +34,21 @@ from jarvis_mesh.config.nats_url import check_nats_urls
 from jarvis_mesh.config.networks import check_host, check_origin, parse_network
 from jarvis_mesh.config.units import parse_bytes, parse_duration
 from jarvis_mesh.schema.errors import SetupError
+from jarvis_mesh.schema.nats_credentials import NatsCredentials, public_nkey
 from jarvis_mesh.schema.types import BUILT_IN_FAMILIES, check_families
 
 NATS_URLS: Final = ("nats_url", "nats_admin_url")
-SECRETS: Final = (*NATS_URLS, "jwt_secret")
+SECRETS: Final = (*NATS_URLS, "nats_nkey_seed", "nats_admin_nkey_seed", "jwt_secret")
 MIN_SECRET_BYTES: Final = 32
 """Of a secret for HS256: as long as the hash (RFC 7518, section 3.2)."""
+NATS_SECURITY: Final = (
+    "nats_ca",
+    "nats_cert",
+    "nats_key",
+    "nats_nkey_seed",
+    "nats_admin_nkey_seed",
+)
+"""What says how a connection to NATS is secured, beside its URL."""
 _CENTURY: Final = 100 * 365 * 86_400.0
 
 log = structlog.get_logger(__name__)
@@ -80,6 +89,16 @@ class Settings(BaseSettings):
     """NATS as the user `gateway`; several URLs are separated by commas."""
     nats_admin_url: SecretStr | None = None
     """NATS as the user `admin`: only who has it makes or updates the log."""
+    nats_ca: Path | None = None
+    """PEM file of the authorities whose certificates NATS may show; the system's without it."""
+    nats_cert: Path | None = None
+    """PEM file of the client certificate for NATS."""
+    nats_key: Path | None = None
+    """PEM file of its private key."""
+    nats_nkey_seed: SecretStr | None = None
+    """The user `gateway`'s nkey, instead of user and password in the URL."""
+    nats_admin_nkey_seed: SecretStr | None = None
+    """The user `admin`'s, likewise."""
     host: str = "127.0.0.1"
     port: int = Field(3200, ge=0, le=65_535)
     """0 picks a free one."""
@@ -149,9 +168,29 @@ class Settings(BaseSettings):
         for sentence in unknown_names(os.environ, _variables()):
             log.warning(sentence)
         try:
-            return cls(**given)
+            settings = cls(**given)
         except ValidationError as error:
             raise SetupError(_explain(error, given)) from None
+        _ = settings.nats_credentials  # raises where half of a certificate is missing
+        return settings
+
+    @property
+    def nats_credentials(self) -> NatsCredentials:
+        """Those of the user `gateway`."""
+        return self._credentials(self.nats_nkey_seed)
+
+    @property
+    def nats_admin_credentials(self) -> NatsCredentials:
+        """Those of the user `admin`."""
+        return self._credentials(self.nats_admin_nkey_seed)
+
+    def _credentials(self, seed: SecretStr | None) -> NatsCredentials:
+        return NatsCredentials(
+            self.nats_ca,
+            self.nats_cert,
+            self.nats_key,
+            nkey_seed=seed.get_secret_value() if seed else None,
+        )
 
     @property
     def has_authentication(self) -> bool:
@@ -184,6 +223,16 @@ class Settings(BaseSettings):
             _SecretFiles(settings_cls),
             _ConfigFile(settings_cls),
         )
+
+    @field_validator("nats_nkey_seed", "nats_admin_nkey_seed")
+    @classmethod
+    def _check_seeds(cls, seed: SecretStr | None) -> SecretStr | None:
+        if seed is not None:
+            try:
+                public_nkey(seed.get_secret_value())
+            except SetupError as error:
+                raise ValueError(error.message) from None
+        return seed
 
     @field_validator(*NATS_URLS)
     @classmethod

@@ -240,7 +240,11 @@ class Gateway:
         said = ""
         while True:
             try:
-                await set_up_log(admin_url.get_secret_value(), self.settings.log)
+                await set_up_log(
+                    admin_url.get_secret_value(),
+                    self.settings.log,
+                    self.settings.nats_admin_credentials,
+                )
             except UnavailableError as error:
                 if error.message != said:
                     log.warning("no log yet", error=error.message)
@@ -256,12 +260,14 @@ class Gateway:
             name="mesh-gateway-live",
             on_disconnected=self._on_live_disconnected,
             on_reconnected=_nothing,
+            credentials=self.settings.nats_credentials,
         )
         await self._log_nats.open(
             url,
             name="mesh-gateway-log",
             on_disconnected=self._on_log_disconnected,
             on_reconnected=_nothing,
+            credentials=self.settings.nats_credentials,
         )
         await self._live_inbox.open()
         await self._log_inbox.open()

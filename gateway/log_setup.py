@@ -17,6 +17,12 @@ from jarvis_mesh.config.log import LogSettings, differs, stream_config
 from jarvis_mesh.config.revoked import bucket_config
 from jarvis_mesh.gateway.nats_connection import describe
 from jarvis_mesh.schema.errors import SetupError, UnavailableError
+from jarvis_mesh.schema.nats_credentials import (
+    NO_CREDENTIALS,
+    NatsCredentials,
+    SecureClient,
+    explain_refusal,
+)
 
 _TIMEOUT: Final = 10.0
 _NAME_IN_USE: Final = 10058
@@ -26,19 +32,23 @@ _NO_CLUSTER_LEADER: Final = 10008
 log = structlog.get_logger(__name__)
 
 
-async def set_up_log(admin_url: str, settings: LogSettings) -> None:
+async def set_up_log(
+    admin_url: str, settings: LogSettings, credentials: NatsCredentials = NO_CREDENTIALS
+) -> None:
     """Make the log as *settings* say, and the bucket, or update them; return when they are there.
 
     The connection is closed again at once. Safe when several do so at the same time.
 
     Args:
         admin_url: One or several URLs separated by commas.
+        credentials: Of the user `admin`.
 
     Raises:
         UnavailableError: NATS can't be reached, doesn't answer, or elects a leader just now.
-        SetupError: the server refuses; the message says why.
+        SetupError: the server refuses; the message says why. Or a certificate can't be read.
     """
-    admin = Client()
+    admin = SecureClient()
+    admin.wants_tls = credentials.wants_tls
     told: list[Exception] = []
 
     async def tell(error: Exception) -> None:
@@ -53,6 +63,7 @@ async def set_up_log(admin_url: str, settings: LogSettings) -> None:
             reconnect_time_wait=0.1,  # type: ignore[arg-type]  # takes fractions
             connect_timeout=int(_TIMEOUT),
             error_cb=tell,
+            **credentials.options(admin_url),
         )
         # The log last: whoever sees it finds the bucket too.
         await _make_or_update(admin, bucket_config(settings.replicas))
@@ -96,6 +107,7 @@ def _raise_for_error(name: str, answer: dict[str, Any]) -> None:
 
 def _reason(error: Exception, told: list[Exception]) -> str:
     """Return why a connection failed; what it raises is only that no server is left."""
-    reasons = [describe(each, "MESH_NATS_ADMIN_URL") for each in told or [error]]
     # After a refusal the server may reset the connection, which would hide the cause.
-    return next((reason for reason in reasons if "refuses" in reason), reasons[-1])
+    errors = told or [error]
+    cause = next((each for each in errors if explain_refusal(each)), errors[-1])
+    return describe(cause, "MESH_NATS_ADMIN_URL")

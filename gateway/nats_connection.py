@@ -11,19 +11,23 @@ version, and tests/gateway/test_nats_connection.py fails if their meaning change
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 import structlog
-from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 from nats.errors import ConnectionClosedError
 from nats.errors import Error as NatsError
 
 from jarvis_mesh.config.nats_conf import GATEWAY
 from jarvis_mesh.schema.errors import SetupError, UnavailableError
+from jarvis_mesh.schema.nats_credentials import (
+    NO_CREDENTIALS,
+    NatsCredentials,
+    SecureClient,
+    explain_refusal,
+)
 
 Handler: TypeAlias = Callable[[bytes, bytes, bytes], None]
 """Called with subject, raw headers (empty if none) and body. It must not raise."""
@@ -48,7 +52,7 @@ class _Listening(Subscription):
     only the garbage collector ends.
     """
 
-    def __init__(self, connection: Client, sid: int, subject: str) -> None:
+    def __init__(self, connection: SecureClient, sid: int, subject: str) -> None:
         self._conn = connection
         self._id = sid
         self._subject = subject
@@ -60,7 +64,7 @@ class _Listening(Subscription):
         self._pending_next_msgs_calls = {}
 
 
-class NatsConnection(Client):
+class NatsConnection(SecureClient):
     """nats-py's client with synchronous handlers beside its subscriptions."""
 
     def __init__(self) -> None:
@@ -75,7 +79,7 @@ class NatsConnection(Client):
         name: str,
         on_disconnected: Callable[[], Awaitable[None]],
         on_reconnected: Callable[[], Awaitable[None]],
-        tls: ssl.SSLContext | None = None,
+        credentials: NatsCredentials = NO_CREDENTIALS,
     ) -> None:
         """Connect as the user in *url*, and return once connected; it may take for ever.
 
@@ -83,14 +87,15 @@ class NatsConnection(Client):
         *url* doesn't name. Where it names several, the first one's user counts.
 
         Raises:
-            SetupError: the server is too old.
+            SetupError: the server is too old, or a certificate can't be read.
         """
 
         async def reconnected() -> None:
             self._reported.clear()
             await on_reconnected()
 
-        user, password = _credentials(url)
+        user, password = _user_and_password(url)
+        self.wants_tls = credentials.wants_tls
         await self.connect(
             url.split(","),
             name=name,
@@ -101,9 +106,9 @@ class NatsConnection(Client):
             disconnected_cb=on_disconnected,
             reconnected_cb=reconnected,
             error_cb=self._report,
-            tls=tls,
             user=user,
             password=password,
+            **credentials.options(url),
         )
         self._reported.clear()
         version = self.connected_server_version
@@ -179,7 +184,7 @@ class NatsConnection(Client):
             log.warning("NATS", error=text)
 
 
-def _credentials(url: str) -> tuple[str | None, str | None]:
+def _user_and_password(url: str) -> tuple[str | None, str | None]:
     """Return user and password of the first of the URLs.
 
     From a URL nats-py (2.15) takes them for that server alone: another node of the cluster, of
@@ -191,7 +196,5 @@ def _credentials(url: str) -> tuple[str | None, str | None]:
 
 def describe(error: Exception, setting: str) -> str:
     """Return what went wrong with a connection by the URL in *setting*, without the URL."""
-    text = str(error) or repr(error)
-    if "authorization violation" in text.lower():
-        return f"NATS refuses the user: check the password in {setting}"
-    return text
+    refusal = explain_refusal(error)
+    return f"{refusal} ({setting})" if refusal else str(error) or repr(error)

@@ -10,12 +10,14 @@ from jarvis_mesh.publishers.system_monitor import SystemMonitor
 from jarvis_mesh.publishers.terminal import TerminalPublisher
 from jarvis_mesh.publishers.terminal_service import TerminalService
 from jarvis_mesh.publishers.window import Published, WindowLimits
+from jarvis_mesh.schema.nats_credentials import NatsCredentials
 
 __all__ = [
     "AgentPublisher",
     "EventPublisher",
     "ExitStatus",
     "Filing",
+    "NatsCredentials",
     "Published",
     "SystemMonitor",
     "SystemPublisher",

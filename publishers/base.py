@@ -20,6 +20,7 @@ from jarvis_mesh.schema.clock import Clock, SystemClock
 from jarvis_mesh.schema.codec import encode_body
 from jarvis_mesh.schema.errors import UnavailableError
 from jarvis_mesh.schema.event import JSON
+from jarvis_mesh.schema.nats_credentials import NO_CREDENTIALS, NatsCredentials
 from jarvis_mesh.schema.types import TypeRegistry
 
 RETRY_FOR: Final = 100.0
@@ -34,6 +35,7 @@ class EventPublisher:
     Args:
         source: The events' source, which is the NATS user's name (but for `admin`).
         nats_url: One or several URLs separated by commas, with user and password.
+        credentials: Certificates, and an nkey instead of user and password.
         types: The types that it may publish; the 28 built-in ones when `None`.
         limits: How many events and bytes it keeps that the log hasn't confirmed.
         connect_timeout: Seconds until entering it fails when NATS is away. Afterwards it
@@ -46,6 +48,7 @@ class EventPublisher:
         source: str,
         nats_url: str,
         *,
+        credentials: NatsCredentials = NO_CREDENTIALS,
         types: TypeRegistry | None = None,
         clock: Clock | None = None,
         limits: WindowLimits | None = None,
@@ -62,6 +65,7 @@ class EventPublisher:
         self._delivery = Delivery(
             source,
             nats_url,
+            credentials=credentials,
             clock=self._clock,
             limits=limits or WindowLimits(),
             connect_timeout=connect_timeout,
@@ -72,7 +76,8 @@ class EventPublisher:
 
         Raises:
             UnavailableError: NATS can't be reached within `connect_timeout`.
-            UnauthorizedError, ForbiddenError: NATS refuses the user.
+            UnauthorizedError, ForbiddenError: NATS refuses the user, or a certificate is refused.
+            SetupError: a certificate can't be read.
         """
         group = asyncio.TaskGroup()
         await group.__aenter__()

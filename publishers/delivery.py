@@ -26,6 +26,7 @@ from jarvis_mesh.schema.errors import (
     TooLargeError,
     UnavailableError,
 )
+from jarvis_mesh.schema.nats_credentials import NatsCredentials
 
 TICK: Final = 0.1
 """Seconds between looks at deadlines, while there are events that have one."""
@@ -47,6 +48,7 @@ class Delivery:
         source: str,
         nats_url: str,
         *,
+        credentials: NatsCredentials,
         clock: Clock,
         limits: WindowLimits,
         connect_timeout: float,
@@ -57,6 +59,7 @@ class Delivery:
         self.window = Window(limits)
         self._source = source
         self._url = nats_url
+        self._credentials = credentials
         self._clock = clock
         self._connect_timeout = connect_timeout
         self._link = self._new_link()
@@ -212,7 +215,13 @@ class Delivery:
             self._wake.set()
 
     def _new_link(self) -> NatsLink:
-        return NatsLink(self._url, self._source, self._take_answer, self._refuse_subject)
+        return NatsLink(
+            self._url,
+            self._source,
+            self._take_answer,
+            self._refuse_subject,
+            credentials=self._credentials,
+        )
 
 
 def _reason(pending: Pending, why: str) -> MeshError:

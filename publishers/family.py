@@ -9,6 +9,7 @@ from typing import ClassVar, Self
 from jarvis_mesh.publishers.base import CONNECT_TIMEOUT, RETRY_FOR, EventPublisher
 from jarvis_mesh.publishers.window import Published
 from jarvis_mesh.schema.event import JSON
+from jarvis_mesh.schema.nats_credentials import NO_CREDENTIALS, NatsCredentials
 
 
 class FamilyPublisher:
@@ -36,6 +37,7 @@ class FamilyPublisher:
         cls,
         nats_url: str,
         *,
+        credentials: NatsCredentials = NO_CREDENTIALS,
         source: str | None = None,
         timeout: float = RETRY_FOR,  # noqa: ASYNC109 - ends the tries, cancels nothing
         connect_timeout: float = CONNECT_TIMEOUT,
@@ -44,13 +46,19 @@ class FamilyPublisher:
 
         Args:
             nats_url: With the user and password of *source*.
+            credentials: Certificates, and an nkey instead of user and password.
             source: The events' source; that of the family when `None`.
 
         Raises:
             UnavailableError: NATS can't be reached within *connect_timeout* seconds.
             UnauthorizedError, ForbiddenError: NATS refuses the user.
         """
-        publisher = EventPublisher(source or cls.source, nats_url, connect_timeout=connect_timeout)
+        publisher = EventPublisher(
+            source or cls.source,
+            nats_url,
+            credentials=credentials,
+            connect_timeout=connect_timeout,
+        )
         async with publisher:
             yield cls(publisher, timeout=timeout)
 

@@ -22,14 +22,18 @@ from urllib.parse import urlsplit
 
 import nats.errors
 import structlog
-from nats.aio.client import Client
 
 from jarvis_mesh.publishers.window import Pending
 from jarvis_mesh.schema.errors import ForbiddenError, UnauthorizedError, UnavailableError
+from jarvis_mesh.schema.nats_credentials import (
+    NO_CREDENTIALS,
+    NatsCredentials,
+    SecureClient,
+    explain_refusal,
+)
 
 _REFUSED_PUBLISH: Final = re.compile(r'permissions violation for publish to "([^"]+)"')
 _REFUSED_INBOX: Final = "permissions violation for subscription"
-_WRONG_PASSWORD: Final = "authorization violation"  # noqa: S105 - nats-py's words, not a secret
 _CLOSE_WITHIN: Final = 1.0
 _PING_EVERY: Final = 10
 """Seconds; two unanswered pings end a connection whose other side is gone without a word."""
@@ -40,11 +44,12 @@ log = structlog.get_logger(__name__)
 
 
 class NatsLink:
-    """A connection as the user in *url*.
+    """A connection as the user in *url*, or as that of an nkey.
 
     Args:
         url: One or several NATS URLs, separated by commas.
         default_user: Whose inbox is used when the URL names no user.
+        credentials: TLS and nkey, if there are any.
         on_answer: Called with the token of an event, raw headers and body of its answer.
         on_forbidden: Called with the lower-cased subject that the user may not publish on.
     """
@@ -55,16 +60,20 @@ class NatsLink:
         default_user: str,
         on_answer: Callable[[str, bytes, bytes], None],
         on_forbidden: Callable[[str], None],
+        *,
+        credentials: NatsCredentials = NO_CREDENTIALS,
     ) -> None:
         self.user = urlsplit(url.split(",")[0]).username or default_user
         self.lost = asyncio.Event()
         """Set once nothing more can be sent."""
         self._url = url
+        self._credentials = credentials
         self._inbox = f"_INBOX.{self.user}.{secrets.token_hex(8)}"
         self._on_answer = on_answer
         self._on_forbidden = on_forbidden
         self._client = _Client(self._take_answer)
         self._error: Exception | None = None
+        self._refusal: str | None = None
 
     @property
     def is_up(self) -> bool:
@@ -76,7 +85,9 @@ class NatsLink:
 
         Raises:
             UnavailableError: NATS can't be reached in time.
-            UnauthorizedError: it doesn't know the user, or another password.
+            UnauthorizedError: it doesn't know the user, or another password, or refuses the
+                certificate, or we refuse its.
+            SetupError: a certificate's file can't be read.
             ForbiddenError: the user may not listen to its answers.
         """
         try:
@@ -123,6 +134,7 @@ class NatsLink:
 
     async def _connect(self, within: float) -> None:
         servers = self._url.split(",")
+        self._client.wants_tls = self._credentials.wants_tls
         await self._client.connect(
             servers,
             name=f"mesh-publisher {self.user}",
@@ -137,6 +149,7 @@ class NatsLink:
             pending_size=_NO_BUFFER_LIMIT,
             disconnected_cb=self._note_loss,
             error_cb=self._note_error,
+            **self._credentials.options(self._url),
         )
 
     async def _note_loss(self) -> None:
@@ -146,8 +159,9 @@ class NatsLink:
             await asyncio.Event().wait()
 
     async def _note_error(self, error: Exception) -> None:
-        if self._error is None or _WRONG_PASSWORD not in str(self._error).lower():
-            self._error = error  # after a refusal the server may cut the connection: no news
+        self._error = error
+        # After a refusal the server may cut the connection: no news.
+        self._refusal = self._refusal or explain_refusal(error)
         if refused := _REFUSED_PUBLISH.search(str(error)):
             self._on_forbidden(refused[1])
         else:
@@ -159,16 +173,14 @@ class NatsLink:
     def _explain(self, error: Exception) -> UnavailableError | UnauthorizedError:
         # NoServersError says only that all tries failed; the reason was told to error_cb.
         reason = self._error or error
-        if isinstance(reason, nats.errors.AuthorizationError) or (
-            _WRONG_PASSWORD in str(reason).lower()
-        ):
-            return UnauthorizedError(f"NATS refuses the user {self.user!r}: check its password")
         address = ",".join(part.rpartition("@")[2] for part in self._url.split(","))
+        if refusal := self._refusal or explain_refusal(reason):
+            return UnauthorizedError(f"not connected to {address} as {self.user!r}: {refusal}")
         text = str(reason) or type(reason).__name__
         return UnavailableError(f"NATS can't be reached at {address}: {text}")
 
 
-class _Client(Client):
+class _Client(SecureClient):
     """nats-py's client, handing over each message in the order of the wire."""
 
     def __init__(self, handler: Callable[[bytes, bytes, bytes], None]) -> None:

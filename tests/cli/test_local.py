@@ -11,11 +11,13 @@ from jarvis_mesh.cli.local import (
     DEFAULT_GATEWAY,
     data_dir_path,
     gateway_url,
+    nats_credentials,
     nats_url,
     remove_up_file,
     write_up_file,
 )
 from jarvis_mesh.schema.errors import SetupError
+from jarvis_mesh.schema.nats_credentials import NO_CREDENTIALS, NatsCredentials, new_nkey_seed
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +62,24 @@ def test_the_nats_url_can_lie_in_a_file(data_dir: Path, monkeypatch: pytest.Monk
     (data_dir / "url").write_text("nats://from-file\n")
     monkeypatch.setenv("MESH_NATS_URL_FILE", str(data_dir / "url"))
     assert nats_url("admin") == "nats://from-file"
+
+
+def test_what_secures_nats_comes_with_a_url_of_ones_own_alone(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed = new_nkey_seed()
+    monkeypatch.setenv("MESH_NATS_CA", "ca.pem")
+    (data_dir / "seed").write_text(seed)
+    monkeypatch.setenv("MESH_NATS_NKEY_SEED_FILE", str(data_dir / "seed"))
+    assert nats_credentials() == NO_CREDENTIALS  # that of up.json
+    own = NatsCredentials("ca.pem", nkey_seed=seed)
+    assert nats_credentials("tls://h") == own
+    assert nats_credentials("tls://u:p@h") == NatsCredentials("ca.pem")
+    monkeypatch.setenv("MESH_NATS_URL", "tls://h")
+    assert nats_credentials() == own
+    monkeypatch.setenv("MESH_NATS_CERT", "cert.pem")
+    with pytest.raises(SetupError, match="MESH_NATS_KEY"):
+        nats_credentials()
 
 
 def test_what_is_no_nats_url_is_named_by_where_it_was_said_and_not_shown(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from structlog.testing import capture_logs
 
 from jarvis_mesh.config.settings import Settings
 from jarvis_mesh.schema.errors import SetupError
+from jarvis_mesh.schema.nats_credentials import NatsCredentials, new_nkey_seed
 from jarvis_mesh.schema.types import BUILT_IN_FAMILIES
 
 
@@ -70,9 +72,28 @@ def test_a_secret_can_lie_in_a_file_and_shows_nowhere(
     assert "hush" not in f"{settings!r} {settings} {settings.model_dump_json()}"
 
 
+def test_nats_is_secured_for_the_gateway_and_for_the_admin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed, admin_seed = new_nkey_seed(), new_nkey_seed()
+    (tmp_path / "seed").write_text(f"{admin_seed}\n")
+    for name in ("CA", "CERT", "KEY"):
+        monkeypatch.setenv(f"MESH_NATS_{name}", f"/{name}.pem")
+    monkeypatch.setenv("MESH_NATS_NKEY_SEED", seed)
+    monkeypatch.setenv("MESH_NATS_ADMIN_NKEY_SEED_FILE", str(tmp_path / "seed"))
+    as_a_worker_gets_them = pickle.dumps(Settings.load())
+    settings = pickle.loads(as_a_worker_gets_them)  # noqa: S301
+    files = (Path("/CA.pem"), Path("/CERT.pem"), Path("/KEY.pem"))
+    assert settings.nats_credentials == NatsCredentials(*files, nkey_seed=seed)
+    assert settings.nats_admin_credentials == NatsCredentials(*files, nkey_seed=admin_seed)
+    assert seed not in f"{settings!r} {settings.nats_credentials!r}"
+
+
 @pytest.mark.parametrize(
     ("name", "value", "complaint"),
     [
+        ("MESH_NATS_CERT", "cert.pem", "both MESH_NATS_CERT and MESH_NATS_KEY"),
+        ("MESH_NATS_NKEY_SEED", "SUhush", "MESH_NATS_NKEY_SEED: the nkey seed isn't that of"),
         ("MESH_PORT", "70000", "MESH_PORT is '70000': it should be less than or equal to 65535"),
         ("MESH_PORT", "http", "MESH_PORT is 'http': it should be a valid integer"),
         ("MESH_FAMILIES", "agent,live", "'live' is reserved"),

@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from jarvis_mesh.config.environment import FILE_SUFFIX, NOT_SETTINGS, PASSWORD_PREFIX
+from jarvis_mesh.config.environment import FILE_SUFFIX, NKEY_PREFIX, NOT_SETTINGS, PASSWORD_PREFIX
 from jarvis_mesh.config.settings import SECRETS, Settings, variable
 from jarvis_mesh.schema.types import BUILT_IN_FAMILIES
 
@@ -43,7 +43,10 @@ def test_the_defaults_are_those_of_the_program(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_every_other_variable_is_explained() -> None:
-    others = [*NOT_SETTINGS, PASSWORD_PREFIX, *(variable(name) + FILE_SUFFIX for name in SECRETS)]
+    others = [
+        *(*NOT_SETTINGS, PASSWORD_PREFIX, NKEY_PREFIX),
+        *(variable(name) + FILE_SUFFIX for name in SECRETS),
+    ]
     assert [name for name in others if f"`{name}" not in PAGE] == []
 
 
