@@ -36,6 +36,7 @@ COMMANDS: Final = {
     "run": _Command("Run a command and publish it.", {"allow_interspersed_args": False}),
     "monitor": _Command("Publish this machine's metrics."),
     "gateway": _Command("Start a gateway alone, for a NATS that runs already."),
+    "doctor": _Command("Check an installation by trying what must fail."),
 }
 
 

@@ -94,6 +94,9 @@ class NatsLink:
             async with asyncio.timeout(within):
                 await self._connect(within)
                 await self._client.subscribe(f"{self._inbox}.*")
+                # Twice: the first's question overtakes what nats-py (2.16) has in its buffer,
+                # so a refusal of the inbox could come after its answer.
+                await self._client.flush()
                 await self._client.flush()
         except (OSError, nats.errors.Error, TimeoutError) as error:
             await self.close()
