@@ -17,7 +17,7 @@ from jarvis_mesh.config import revoked
 from jarvis_mesh.config.log import STREAM, LogSettings, stream_config
 from jarvis_mesh.config.nats_conf import ADMIN, GATEWAY
 from jarvis_mesh.gateway.nats_connection import MIN_SERVER
-from jarvis_mesh.schema.nats_credentials import SecureClient, explain_refusal
+from jarvis_mesh.schema.nats_credentials import NatsCredentials, SecureClient, explain_refusal
 
 _WITHIN: Final = 5
 """Seconds for a connection, and for an answer."""
@@ -33,8 +33,8 @@ class NotConnectedError(Exception):
 class Doctor(SecureClient):
     """A connection that notes what it is refused."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, credentials: NatsCredentials) -> None:
+        super().__init__(credentials)
         self.told: list[str] = []
         self.refusal: str | None = None
 
@@ -77,8 +77,7 @@ class Doctor(SecureClient):
 @asynccontextmanager
 async def connected(place: Place) -> AsyncIterator[Doctor]:
     """Yield a connection; raise `NotConnectedError` with the reason if there is none."""
-    client = Doctor()
-    client.wants_tls = place.credentials.wants_tls
+    client = Doctor(place.credentials)
     try:
         try:
             await client.connect(

@@ -47,8 +47,7 @@ async def set_up_log(
         UnavailableError: NATS can't be reached, doesn't answer, or elects a leader just now.
         SetupError: the server refuses; the message says why. Or a certificate can't be read.
     """
-    admin = SecureClient()
-    admin.wants_tls = credentials.wants_tls
+    admin = SecureClient(credentials)
     told: list[Exception] = []
 
     async def tell(error: Exception) -> None:

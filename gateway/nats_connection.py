@@ -100,7 +100,7 @@ class NatsConnection(SecureClient):
             await on_reconnected()
 
         user, password = _user_and_password(url)
-        self.wants_tls = credentials.wants_tls
+        self.credentials = credentials
         await self.connect(
             url.split(","),
             name=name,

@@ -137,7 +137,7 @@ class NatsLink:
 
     async def _connect(self, within: float) -> None:
         servers = self._url.split(",")
-        self._client.wants_tls = self._credentials.wants_tls
+        self._client.credentials = self._credentials
         await self._client.connect(
             servers,
             name=f"mesh-publisher {self.user}",

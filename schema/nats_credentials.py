@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 import nats.errors
 import nkeys
+import structlog
 from nats.aio.client import DEFAULT_BUFFER_SIZE, Client
 from nats.aio.transport import TcpTransport
 
@@ -32,6 +33,9 @@ _ENCRYPTED: Final = frozenset({"tls", "wss"})
 _WRONG_PASSWORD: Final = "authorization violation"  # noqa: S105 - nats-server's words
 _CERTIFICATE_REFUSALS: Final = ("certificate required", "bad certificate", "unknown ca")
 """How OpenSSL calls what a server says of the client's certificate, without "alert" and "_"."""
+
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,22 +73,23 @@ class NatsCredentials:
         return self.ca_file is not None or self.cert_file is not None
 
     def options(self, urls: str) -> dict[str, Any]:
-        """Return the keywords for the `connect` of nats-py. The files are read anew.
+        """Return the keywords for the `connect` of a `SecureClient` that has these credentials.
 
         Raises:
-            SetupError: a file can't be read, or isn't PEM; *urls* have a password and there is
-                an nkey too.
+            SetupError: *urls* have a password and there is an nkey too.
         """
-        options: dict[str, Any] = {}
-        if self.wants_tls:
-            options["tls"] = self._tls_context()
-        if self.nkey_seed is not None:
-            if any(urlsplit(url).password for url in urls.split(",")):
-                raise SetupError("the NATS URL has a password, and there is an nkey: keep one")
-            options["nkeys_seed_str"] = self.nkey_seed
-        return options
+        if self.nkey_seed is None:
+            return {}
+        if any(urlsplit(url).password for url in urls.split(",")):
+            raise SetupError("the NATS URL has a password, and there is an nkey: keep one")
+        return {"nkeys_seed_str": self.nkey_seed}
 
-    def _tls_context(self) -> ssl.SSLContext:
+    def tls_context(self) -> ssl.SSLContext:
+        """Return the context for a connection, from the files as they are now.
+
+        Raises:
+            SetupError: a file can't be read, or isn't PEM.
+        """
         try:
             context = ssl.create_default_context(cafile=self.ca_file)
         except (OSError, ssl.SSLError) as error:
@@ -108,15 +113,38 @@ NO_CREDENTIALS: Final = NatsCredentials()
 
 
 class SecureClient(Client):
-    """nats-py's client, which keeps quiet where TLS was asked for and isn't spoken.
+    """nats-py's client with credentials, which keeps quiet where TLS is missing.
+
+    Certificates are read anew for each connection, so that they can be renewed while it lives.
 
     nats-py (2.16) leaves it to the server's first line whether there is TLS, whatever the URL
     says: who can answer in the server's place would be told user and password in plain text.
     What is overridden is private; tests/schema/test_nats_credentials.py fails if it isn't used.
     """
 
-    wants_tls = False
-    """Whether a server without TLS is refused though its URL begins with `nats:`."""
+    def __init__(self, credentials: NatsCredentials = NO_CREDENTIALS) -> None:
+        super().__init__()
+        self.credentials = credentials
+        """Set before it connects."""
+        self._last_tls: ssl.SSLContext | None = None
+
+    @property
+    def ssl_context(self) -> ssl.SSLContext:
+        """The context for the next connection.
+
+        Raises:
+            SetupError: a certificate's file can't be read, and never could.
+        """
+        if not self.credentials.wants_tls:
+            return super().ssl_context
+        try:
+            self._last_tls = self.credentials.tls_context()
+        except SetupError as error:
+            if self._last_tls is None:
+                raise
+            # While files are replaced, or never again: nats-py would stop reconnecting.
+            log.warning("certificates for NATS not renewed", reason=error.message)
+        return self._last_tls
 
     async def _connect_to_server(self, s: Any) -> None:
         if s.uri.scheme not in _OVER_TCP:
@@ -146,7 +174,7 @@ class SecureClient(Client):
     def _connect_command(self) -> bytes:
         scheme = self._current_server.uri.scheme if self._current_server else ""
         encrypted = scheme == "wss" or self._server_info.get("tls_required", False)
-        if not encrypted and (self.wants_tls or scheme in _ENCRYPTED):
+        if not encrypted and (self.credentials.wants_tls or scheme in _ENCRYPTED):
             raise nats.errors.Error("NATS speaks no TLS there, and it was asked for")
         return super()._connect_command()
 

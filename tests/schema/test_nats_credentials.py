@@ -75,7 +75,7 @@ def test_certificates_are_verified_and_files_that_are_none_are_named(tmp_path: P
     certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
     certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
     own = NatsCredentials(tmp_path / "ca.pem", tmp_path / "cert.pem", tmp_path / "key.pem")
-    context = own.options("tls://h")["tls"]
+    context = own.tls_context()
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
     for wrong in (
@@ -84,7 +84,7 @@ def test_certificates_are_verified_and_files_that_are_none_are_named(tmp_path: P
         NatsCredentials(None, tmp_path / "key.pem", tmp_path / "cert.pem"),
     ):
         with pytest.raises(SetupError, match="PEM"):
-            wrong.options("tls://h")
+            wrong.tls_context()
 
 
 def test_they_can_be_handed_to_another_process() -> None:
@@ -109,15 +109,16 @@ async def plain_server(heard: bytearray) -> AsyncIterator[str]:
 
 @pytest.mark.parametrize(("scheme", "wants_tls"), [("tls", False), ("nats", True)])
 async def test_a_server_without_tls_is_told_nothing_where_tls_was_asked_for(
-    scheme: str, wants_tls: bool
+    scheme: str, wants_tls: bool, tmp_path: Path
 ) -> None:
+    ca_file = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(ca_file)
     heard, told = bytearray(), list[str]()
 
     async def tell(error: Exception) -> None:
         told.append(explain_refusal(error) or "")
 
-    client = SecureClient()
-    client.wants_tls = wants_tls
+    client = SecureClient(NatsCredentials(ca_file) if wants_tls else NO_CREDENTIALS)
     async with plain_server(heard) as address:
         with pytest.raises(nats.errors.Error):
             await client.connect(f"{scheme}://{address}", max_reconnect_attempts=1, error_cb=tell)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from tests.support.gateway_process import GatewayProcess
 from tests.support.plain_client import connect
 from tests.support.production import ProductionNats, production_nats
 from tests.support.up import run_mesh
+from tests.support.waiting import wait_until
 
 AGENT = "agent-service"
 
@@ -157,6 +160,53 @@ async def test_a_user_can_have_a_bcrypt_password_instead(tmp_path: Path) -> None
                 pass
     finally:
         await production.server.stop()
+
+
+async def test_a_renewed_nkey_counts_after_a_reload_and_others_notice_nothing(
+    production: ProductionNats,
+) -> None:
+    await make_log(production)
+    old, other = production.credentials(AGENT), production.credentials("terminal-service")
+    async with (
+        EventPublisher(AGENT, production.url, credentials=old) as cut,
+        EventPublisher("terminal-service", production.url, credentials=other) as kept,
+    ):
+        write_production(production.folder, BUILT_IN_FAMILIES, [AGENT])
+        os.kill(production.server.pid, signal.SIGHUP)
+        await wait_until(lambda: not cut.is_connected, "the end of the old connection")
+        assert kept.is_connected
+        with pytest.raises(UnauthorizedError, match="nkey"):
+            async with EventPublisher(AGENT, production.url, credentials=old):
+                pass
+        new = production.credentials(AGENT)
+        async with EventPublisher(AGENT, production.url, credentials=new) as publisher:
+            await publisher.publish("agent:created", {"agentId": "a1"})
+
+
+async def test_renewed_certificates_are_read_when_a_gateway_connects_again(
+    production: ProductionNats, tmp_path: Path
+) -> None:
+    settings = production.settings("gateway") | production.admin_settings()
+    gateway = GatewayProcess(settings, tmp_path / "gateway.log")
+    try:
+        await gateway.start()
+        await production.server.stop()
+        production.renew_authority()  # with it nothing of before is trusted
+        await production.server.start()
+        await gateway.ready()
+    finally:
+        await gateway.kill()
+
+
+async def test_a_certificate_that_cannot_be_read_ends_a_gateway_with_one_line(
+    production: ProductionNats,
+) -> None:
+    settings = production.settings("gateway") | {"NATS_CA": str(production.seed_file("gateway"))}
+    variables = {f"MESH_{key}": text for key, text in settings.items()}
+    code, _, stderr = await run_mesh("gateway", "--port", "0", **variables)
+    assert code == 1
+    [line] = [line for line in stderr.splitlines() if line.startswith("mesh: ")]
+    assert "isn't a file of CA certificates" in line
 
 
 @pytest.mark.parametrize("user", USERS)
