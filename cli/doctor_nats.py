@@ -17,7 +17,8 @@ from jarvis_mesh.config import revoked
 from jarvis_mesh.config.log import STREAM, LogSettings, stream_config
 from jarvis_mesh.config.nats_conf import ADMIN, GATEWAY
 from jarvis_mesh.gateway.nats_connection import MIN_SERVER
-from jarvis_mesh.schema.nats_credentials import NatsCredentials, SecureClient, explain_refusal
+from jarvis_mesh.schema.nats_client import SecureClient, explain_refusal
+from jarvis_mesh.schema.nats_credentials import NatsCredentials
 
 _WITHIN: Final = 5
 """Seconds for a connection, and for an answer."""
@@ -132,7 +133,8 @@ async def _examine_strangers(place: Place) -> Finding:
 
 def _examine_server(place: Place, client: Doctor) -> Finding:
     version = client.connected_server_version
-    claim = f"NATS {version} lets {place.user} in and has JetStream"
+    number = f"{version.major}.{version.minor}.{version.patch}"
+    claim = f"NATS {number} lets {place.user} in and has JetStream"
     if (version.major, version.minor) < MIN_SERVER:
         return Finding(claim, "it is too old: 2.11 or newer is needed")
     if not client._server_info.get("jetstream"):
@@ -153,7 +155,7 @@ async def _examine_user(place: Place, client: Doctor, log: LogSettings) -> list[
         if each not in held_back
     ]
     count = len(tries.must_not)
-    right = f"{place.user} may do what it needs, and was refused {count} things that it must not"
+    right = f"{place.user} may do what it needs, and nothing that it must not ({count} tried)"
     return findings or [Finding(right)]
 
 

@@ -17,12 +17,8 @@ from jarvis_mesh.config.log import LogSettings, differs, stream_config
 from jarvis_mesh.config.revoked import bucket_config
 from jarvis_mesh.gateway.nats_connection import describe
 from jarvis_mesh.schema.errors import SetupError, UnavailableError
-from jarvis_mesh.schema.nats_credentials import (
-    NO_CREDENTIALS,
-    NatsCredentials,
-    SecureClient,
-    explain_refusal,
-)
+from jarvis_mesh.schema.nats_client import SecureClient, explain_refusal
+from jarvis_mesh.schema.nats_credentials import NO_CREDENTIALS, NatsCredentials
 
 _TIMEOUT: Final = 10.0
 _NAME_IN_USE: Final = 10058

@@ -23,12 +23,8 @@ from nats.errors import Error as NatsError
 
 from jarvis_mesh.config.nats_conf import GATEWAY
 from jarvis_mesh.schema.errors import SetupError, UnavailableError
-from jarvis_mesh.schema.nats_credentials import (
-    NO_CREDENTIALS,
-    NatsCredentials,
-    SecureClient,
-    explain_refusal,
-)
+from jarvis_mesh.schema.nats_client import SecureClient, explain_refusal
+from jarvis_mesh.schema.nats_credentials import NO_CREDENTIALS, NatsCredentials
 
 Handler: TypeAlias = Callable[[bytes, bytes, bytes], None]
 """Called with subject, raw headers (empty if none) and body. It must not raise."""

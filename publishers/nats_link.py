@@ -25,12 +25,8 @@ import structlog
 
 from jarvis_mesh.publishers.window import Pending
 from jarvis_mesh.schema.errors import ForbiddenError, UnauthorizedError, UnavailableError
-from jarvis_mesh.schema.nats_credentials import (
-    NO_CREDENTIALS,
-    NatsCredentials,
-    SecureClient,
-    explain_refusal,
-)
+from jarvis_mesh.schema.nats_client import SecureClient, explain_refusal
+from jarvis_mesh.schema.nats_credentials import NO_CREDENTIALS, NatsCredentials
 
 _REFUSED_PUBLISH: Final = re.compile(r'permissions violation for publish to "([^"]+)"')
 _REFUSED_INBOX: Final = "permissions violation for subscription"

@@ -99,7 +99,7 @@ async def test_mesh_up_is_as_it_should_be_and_nothing_is_left_behind(tmp_path: P
     assert {line[:9] for line in lines} == {"ok       "}
     text = "\n".join(lines)
     for user in SOURCES:
-        assert f"{user} may do what it needs, and was refused" in text
+        assert f"{user} may do what it needs, and nothing that it must not" in text
     for claim in (
         "NATS lets nobody in without a password",
         "the log EVENTS is as it should be",
