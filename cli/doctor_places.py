@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
-from jarvis_mesh.cli.local import nats_credentials, nats_url
+from jarvis_mesh.cli.local import nats_credentials, nats_url, seeds_folder
 from jarvis_mesh.config.environment import read_secret
 from jarvis_mesh.config.nats_conf import ADMIN, GATEWAY, USERS
 from jarvis_mesh.config.nats_url import check_nats_urls
@@ -49,11 +49,15 @@ def _given(url: str) -> Place:
         check_nats_urls(url)
     except ValueError as error:
         raise SetupError(f"--nats: {error}") from None
-    return Place(_user_in(url) or GATEWAY, url, nats_credentials(url))
+    user = _user_in(url) or GATEWAY
+    return Place(user, url, nats_credentials(user, url))
 
 
 def _from_settings(settings: Settings) -> list[Place]:
     url, admin_url = settings.nats_url.get_secret_value(), settings.nats_admin_url
+    if settings.nats_nkey_seed is None and (folder := seeds_folder()):
+        found = [user for user in USERS if (folder / f"{user}.nk").exists()]
+        return [Place(user, url, nats_credentials(user, url)) for user in found]
     places = [Place(_user_in(url) or GATEWAY, url, settings.nats_credentials)]
     if admin_url is not None:
         admin = admin_url.get_secret_value()

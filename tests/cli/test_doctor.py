@@ -225,9 +225,15 @@ async def test_production_is_examined_by_the_environment(tmp_path: Path) -> None
             await served.start()
             environ = {f"MESH_{key}": text for key, text in settings.items()}
             code, lines, stderr = await examine(tmp_path, "--url", served.url, **environ)
+            del environ["MESH_NATS_NKEY_SEED_FILE"]
+            environ["MESH_NATS_SEEDS"] = str(production.folder / "seeds")
+            of_all = await examine(tmp_path, "--url", served.url, **environ)
         finally:
             await served.kill()
     assert (code, failures(lines), stderr) == (0, [], "")
+    assert (of_all[0], failures(of_all[1]), of_all[2]) == (0, [], "")
+    for user in USERS:
+        assert f"{user} may do what it needs" in "\n".join(of_all[1])
 
 
 async def test_a_gateway_that_other_machines_reach_without_authentication_is_named(
