@@ -12,20 +12,20 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, cast
 from urllib.parse import urlsplit
 
 from jarvis_mesh.config.environment import FILE_SUFFIX, read_secret
 from jarvis_mesh.config.nats_url import check_nats_urls
 from jarvis_mesh.schema.errors import SetupError
-
-if TYPE_CHECKING:
-    from jarvis_mesh.schema.nats_credentials import NatsCredentials
+from jarvis_mesh.schema.nats_credentials import NO_CREDENTIALS, NatsCredentials
 
 DEFAULT_GATEWAY: Final = "http://127.0.0.1:3200"
 _UP_FILE: Final = "up.json"
 _NATS_URL: Final = "MESH_NATS_URL"
 _TOKEN: Final = "MESH_TOKEN"  # noqa: S105 - a name, not a token
+_NKEY_SEED: Final = "MESH_NATS_NKEY_SEED"
+_SEEDS: Final = "MESH_NATS_SEEDS"
 
 
 def data_dir_path(given: str | None = None) -> Path:
@@ -72,19 +72,18 @@ def nats_url(user: str, given: str | None = None) -> str:
     return url
 
 
-def nats_credentials(given: str | None = None) -> NatsCredentials:
+def nats_credentials(user: str, given: str | None = None) -> NatsCredentials:
     """Return what secures the connection to where `nats_url` says, beside that URL.
 
     What `mesh up` starts needs nothing, so the environment counts with a URL of one's own alone.
 
     Args:
+        user: The NATS user, which picks the file in the folder of seeds.
         given: The flag `--nats`; a password in it goes before an nkey of the environment.
 
     Raises:
-        SetupError: half of a certificate is missing, or a seed is wrong.
+        SetupError: half of a certificate is missing, or a seed is wrong or can't be read.
     """
-    from jarvis_mesh.schema.nats_credentials import NO_CREDENTIALS, NatsCredentials  # 0.1 s
-
     environ = os.environ
     if not (given or environ.get(_NATS_URL) or environ.get(_NATS_URL + FILE_SUFFIX)):
         return NO_CREDENTIALS
@@ -92,12 +91,25 @@ def nats_credentials(given: str | None = None) -> NatsCredentials:
     ca_file, cert_file, key_file = (
         environ.get(f"MESH_NATS_{name}") or None for name in ("CA", "CERT", "KEY")
     )
-    return NatsCredentials(
-        ca_file,
-        cert_file,
-        key_file,
-        nkey_seed=None if has_password else read_secret(environ, "MESH_NATS_NKEY_SEED"),
-    )
+    seed = None if has_password else read_secret(environ, _NKEY_SEED) or _seed_of(user)
+    return NatsCredentials(ca_file, cert_file, key_file, nkey_seed=seed)
+
+
+def seeds_folder() -> Path | None:
+    """Return the folder with a file `<user>.nk` for each NATS user that this machine may be."""
+    folder = os.environ.get(_SEEDS)
+    return Path(folder).expanduser() if folder else None
+
+
+def _seed_of(user: str) -> str | None:
+    folder = seeds_folder()
+    if folder is None:
+        return None
+    path = folder / f"{user}.nk"
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SetupError(f"{_SEEDS}: {path} can't be read: {error}") from None
 
 
 def gateway_url(given: str | None = None) -> str:

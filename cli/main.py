@@ -38,6 +38,7 @@ COMMANDS: Final = {
     "gateway": _Command("Start a gateway alone, for a NATS that runs already."),
     "token": _Command("Make a token for development."),
     "revoke": _Command("Take tokens back before their time."),
+    "doctor": _Command("Check an installation by trying what must fail."),
 }
 
 

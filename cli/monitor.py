@@ -39,7 +39,7 @@ async def _run(nats: str | None, interval: float) -> None:
             with advising(NATS_ADVICE):
                 connecting = SystemPublisher.connect(
                     nats_url(SystemPublisher.source, nats),
-                    credentials=nats_credentials(nats),
+                    credentials=nats_credentials(SystemPublisher.source, nats),
                     timeout=interval,
                 )
                 publisher = await stack.enter_async_context(connecting)

@@ -13,7 +13,7 @@ import typer
 from jarvis_mesh.cli.failures import NATS_ADVICE, advising
 from jarvis_mesh.cli.local import nats_credentials, nats_url
 from jarvis_mesh.cli.logs import set_up_logs
-from jarvis_mesh.config.nats_conf import ADMIN
+from jarvis_mesh.config.nats_conf import ADMIN, SOURCES
 from jarvis_mesh.config.settings import Settings
 from jarvis_mesh.publishers import EventPublisher, Filing, Published
 from jarvis_mesh.schema.errors import EventError
@@ -55,7 +55,8 @@ def pub(
     publisher = EventPublisher(
         source,
         nats_url(ADMIN, nats),
-        credentials=nats_credentials(nats),
+        # In production admin publishes nothing; an nkey of the source's own does.
+        credentials=nats_credentials(source if source in SOURCES else ADMIN, nats),
         types=types,
         connect_timeout=_CONNECT_TIMEOUT,
     )

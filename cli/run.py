@@ -99,7 +99,7 @@ def _publisher(source: str, nats: str | None) -> EventPublisher:
     return EventPublisher(
         source,
         nats_url(source, nats),
-        credentials=nats_credentials(nats),
+        credentials=nats_credentials(source, nats),
         connect_timeout=START_PATIENCE,
         close_timeout=NO_PATIENCE,
     )

@@ -110,34 +110,39 @@ def authorization(families: tuple[str, ...], login: Callable[[str], str], admin:
             publish=[*_ADMIN_PUBLISHES],
             subscribe=["_INBOX.>"],
         ),
-        _user(
-            "Reads the log, the live feed and what is revoked; ticks; publishes what clients say.",
-            login(GATEWAY),
-            publish=[
-                *(f"$JS.API.STREAM.INFO.{stream}" for stream in (STREAM, revoked.STREAM)),
-                *(f"$JS.API.DIRECT.GET.{stream}" for stream in (STREAM, revoked.STREAM)),
-                f"{TICK_FAMILY}.tick._.{CLIENT_SOURCE}.*._._",
-                "svc.>",
-                *_own(CLIENT_SOURCE, families),
-            ],
-            subscribe=[
-                f"{LIVE_PREFIX}>",
-                f"_INBOX.{GATEWAY}.>",
-                f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{STREAM}",
-            ],
-        ),
-        *(
-            _user(
-                "",
-                login(source),
-                publish=_own(source, families),
-                subscribe=[f"_INBOX.{source}.>", *_requests(service)],
-                more=_ONE_ANSWER,
-            )
-            for source, service in SERVICES.items()
-        ),
+        _gateway(families, login(GATEWAY)),
+        *(_publisher(source, families, login(source)) for source in SOURCES),
     ]
     return "authorization: {\n  users: [\n" + "\n".join(users) + "  ]\n}\n"
+
+
+def _gateway(families: tuple[str, ...], login: str) -> str:
+    return _user(
+        "Reads the log, the live feed and what is revoked; ticks; publishes what clients say.",
+        login,
+        publish=[
+            *(f"$JS.API.STREAM.INFO.{stream}" for stream in (STREAM, revoked.STREAM)),
+            *(f"$JS.API.DIRECT.GET.{stream}" for stream in (STREAM, revoked.STREAM)),
+            f"{TICK_FAMILY}.tick._.{CLIENT_SOURCE}.*._._",
+            "svc.>",
+            *_own(CLIENT_SOURCE, families),
+        ],
+        subscribe=[
+            f"{LIVE_PREFIX}>",
+            f"_INBOX.{GATEWAY}.>",
+            f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{STREAM}",
+        ],
+    )
+
+
+def _publisher(source: str, families: tuple[str, ...], login: str) -> str:
+    return _user(
+        "",
+        login,
+        publish=_own(source, families),
+        subscribe=[f"_INBOX.{source}.>", *_requests(SERVICES[source])],
+        more=_ONE_ANSWER,
+    )
 
 
 def _requests(service: str) -> list[str]:

@@ -36,8 +36,13 @@ class ConnectionBrokeError(UnavailableError):
     """The question was sent and its answer is lost: what it asks for may have been done."""
 
 
+class NotPermittedError(UnavailableError):
+    """The gateway's NATS user may not publish on the subject: nothing was done."""
+
+
 class _Question:
-    def __init__(self, is_last: IsLast) -> None:
+    def __init__(self, subject: str, is_last: IsLast) -> None:
+        self.subject = subject
         self.is_last = is_last
         self.answers: list[Answer] = []
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -53,6 +58,7 @@ class Inbox:
         self._prefix = f"_INBOX.{GATEWAY}.{secrets.token_hex(8)}."
         self._numbers = itertools.count(1)
         self._open: dict[bytes, _Question] = {}
+        connection.on_refused = self._refuse
 
     async def open(self) -> None:
         """Subscribe to the answers. Once per connection: nats-py renews it after a reconnect."""
@@ -75,13 +81,14 @@ class Inbox:
 
         Raises:
             UnavailableError: not connected, or nobody serves *subject*: nothing was done.
+            NotPermittedError: the NATS user may not ask that.
             ConnectionBrokeError: the connection broke after it was asked.
             DeadlineError: not answered whole *within* seconds.
         """
         if not self._nats.is_connected:
             raise UnavailableError("the gateway has no connection to NATS; try again soon")
         reply = f"{self._prefix}{next(self._numbers)}"
-        question = self._open[reply.encode()] = _Question(is_last)
+        question = self._open[reply.encode()] = _Question(subject, is_last)
         try:
             async with asyncio.timeout(within):
                 await self._nats.publish(subject, body, reply=reply, headers=dict(headers or {}))
@@ -101,6 +108,13 @@ class Inbox:
         for question in self._open.values():
             if not question.done.done():
                 question.done.set_exception(ConnectionBrokeError("the connection to NATS broke"))
+
+    def _refuse(self, subject: str) -> None:
+        """Fail what was asked on *subject*, which is lower-cased: no answer will come."""
+        for question in self._open.values():
+            if question.subject.lower() == subject and not question.done.done():
+                reason = f"the NATS user {GATEWAY!r} may not publish on {question.subject}"
+                question.done.set_exception(NotPermittedError(reason))
 
     def _receive(self, subject: bytes, headers: bytes, body: bytes) -> None:
         question = self._open.get(bytes(subject))

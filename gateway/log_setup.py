@@ -17,12 +17,8 @@ from jarvis_mesh.config.log import LogSettings, differs, stream_config
 from jarvis_mesh.config.revoked import bucket_config
 from jarvis_mesh.gateway.nats_connection import describe
 from jarvis_mesh.schema.errors import SetupError, UnavailableError
-from jarvis_mesh.schema.nats_credentials import (
-    NO_CREDENTIALS,
-    NatsCredentials,
-    SecureClient,
-    explain_refusal,
-)
+from jarvis_mesh.schema.nats_client import SecureClient, explain_refusal
+from jarvis_mesh.schema.nats_credentials import NO_CREDENTIALS, NatsCredentials
 
 _TIMEOUT: Final = 10.0
 _NAME_IN_USE: Final = 10058
@@ -47,8 +43,7 @@ async def set_up_log(
         UnavailableError: NATS can't be reached, doesn't answer, or elects a leader just now.
         SetupError: the server refuses; the message says why. Or a certificate can't be read.
     """
-    admin = SecureClient()
-    admin.wants_tls = credentials.wants_tls
+    admin = SecureClient(credentials)
     told: list[Exception] = []
 
     async def tell(error: Exception) -> None:

@@ -11,6 +11,7 @@ version, and tests/gateway/test_nats_connection.py fails if their meaning change
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
@@ -22,12 +23,8 @@ from nats.errors import Error as NatsError
 
 from jarvis_mesh.config.nats_conf import GATEWAY
 from jarvis_mesh.schema.errors import SetupError, UnavailableError
-from jarvis_mesh.schema.nats_credentials import (
-    NO_CREDENTIALS,
-    NatsCredentials,
-    SecureClient,
-    explain_refusal,
-)
+from jarvis_mesh.schema.nats_client import SecureClient, explain_refusal
+from jarvis_mesh.schema.nats_credentials import NO_CREDENTIALS, NatsCredentials
 
 Handler: TypeAlias = Callable[[bytes, bytes, bytes], None]
 """Called with subject, raw headers (empty if none) and body. It must not raise."""
@@ -41,6 +38,8 @@ PING_EVERY: Final = 10
 ANSWER_WITHIN: Final = 1
 """Seconds for a ping that is sent because something else wasn't answered."""
 _NEVER_STOP: Final = -1
+_REFUSED_PUBLISH: Final = re.compile(r'permissions violation for publish to "([^"]+)"')
+"""As nats-py hands it on: in lower case, the subject too."""
 
 log = structlog.get_logger(__name__)
 
@@ -71,6 +70,8 @@ class NatsConnection(SecureClient):
         super().__init__()
         self._handlers: dict[int, Handler] = {}
         self._reported: set[str] = set()
+        self.on_refused: Callable[[str], None] = lambda _subject: None
+        """Called with the lower-cased subject that the user may not publish on."""
 
     async def open(
         self,
@@ -95,7 +96,7 @@ class NatsConnection(SecureClient):
             await on_reconnected()
 
         user, password = _user_and_password(url)
-        self.wants_tls = credentials.wants_tls
+        self.credentials = credentials
         await self.connect(
             url.split(","),
             name=name,
@@ -178,6 +179,8 @@ class NatsConnection(SecureClient):
 
     async def _report(self, error: Exception) -> None:
         """Log what nats-py tells; what each attempt to reconnect repeats, only once."""
+        if refused := _REFUSED_PUBLISH.search(str(error)):
+            self.on_refused(refused[1])
         text = describe(error, "MESH_NATS_URL")
         if text not in self._reported:
             self._reported.add(text)

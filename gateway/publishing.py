@@ -12,10 +12,15 @@ import msgspec
 
 from jarvis_mesh.config.nats_conf import CLIENT_SOURCE
 from jarvis_mesh.gateway.access import Grants
-from jarvis_mesh.gateway.inbox import Answer, ConnectionBrokeError, Inbox
+from jarvis_mesh.gateway.inbox import Answer, ConnectionBrokeError, Inbox, NotPermittedError
 from jarvis_mesh.schema.clock import Clock
 from jarvis_mesh.schema.codec import encode_body
-from jarvis_mesh.schema.errors import MeshError, OutcomeUnknownError, UnavailableError
+from jarvis_mesh.schema.errors import (
+    ForbiddenError,
+    MeshError,
+    OutcomeUnknownError,
+    UnavailableError,
+)
 from jarvis_mesh.schema.event import Event, check_event, new_id
 from jarvis_mesh.schema.types import TypeRegistry
 from jarvis_mesh.schema.wire import NewEvent
@@ -49,7 +54,7 @@ class Publishing:
 
         Raises:
             EventError, TooLargeError: it isn't an event that the log takes.
-            ForbiddenError: nothing grants it.
+            ForbiddenError: nothing grants it, or NATS doesn't let the gateway publish it.
             UnavailableError: the log didn't take it.
             DeadlineError: it was sent and not confirmed; publish it again with the same id.
         """
@@ -63,6 +68,11 @@ class Publishing:
         body, headers = encode_body(event), {"Nats-Msg-Id": event.id}
         try:
             return (await self._inbox.ask(event.subject, body, headers=headers))[-1]
+        except NotPermittedError as error:
+            family = event.type.partition(":")[0]
+            raise ForbiddenError(
+                f"{error.message}; if the family {family} is new, NATS needs its users written anew"
+            ) from None
         except ConnectionBrokeError as error:
             raise OutcomeUnknownError(
                 f"{error.message} before the log answered; publish it again with the same id"

@@ -25,12 +25,8 @@ import structlog
 
 from jarvis_mesh.publishers.window import Pending
 from jarvis_mesh.schema.errors import ForbiddenError, UnauthorizedError, UnavailableError
-from jarvis_mesh.schema.nats_credentials import (
-    NO_CREDENTIALS,
-    NatsCredentials,
-    SecureClient,
-    explain_refusal,
-)
+from jarvis_mesh.schema.nats_client import SecureClient, explain_refusal
+from jarvis_mesh.schema.nats_credentials import NO_CREDENTIALS, NatsCredentials
 
 _REFUSED_PUBLISH: Final = re.compile(r'permissions violation for publish to "([^"]+)"')
 _REFUSED_INBOX: Final = "permissions violation for subscription"
@@ -94,6 +90,9 @@ class NatsLink:
             async with asyncio.timeout(within):
                 await self._connect(within)
                 await self._client.subscribe(f"{self._inbox}.*")
+                # Twice: the first's question overtakes what nats-py (2.16) has in its buffer,
+                # so a refusal of the inbox could come after its answer.
+                await self._client.flush()
                 await self._client.flush()
         except (OSError, nats.errors.Error, TimeoutError) as error:
             await self.close()
@@ -134,7 +133,7 @@ class NatsLink:
 
     async def _connect(self, within: float) -> None:
         servers = self._url.split(",")
-        self._client.wants_tls = self._credentials.wants_tls
+        self._client.credentials = self._credentials
         await self._client.connect(
             servers,
             name=f"mesh-publisher {self.user}",

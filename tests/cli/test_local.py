@@ -71,15 +71,27 @@ def test_what_secures_nats_comes_with_a_url_of_ones_own_alone(
     monkeypatch.setenv("MESH_NATS_CA", "ca.pem")
     (data_dir / "seed").write_text(seed)
     monkeypatch.setenv("MESH_NATS_NKEY_SEED_FILE", str(data_dir / "seed"))
-    assert nats_credentials() == NO_CREDENTIALS  # that of up.json
+    assert nats_credentials("gateway") == NO_CREDENTIALS  # that of up.json
     own = NatsCredentials("ca.pem", nkey_seed=seed)
-    assert nats_credentials("tls://h") == own
-    assert nats_credentials("tls://u:p@h") == NatsCredentials("ca.pem")
+    assert nats_credentials("gateway", "tls://h") == own
+    assert nats_credentials("gateway", "tls://u:p@h") == NatsCredentials("ca.pem")
     monkeypatch.setenv("MESH_NATS_URL", "tls://h")
-    assert nats_credentials() == own
+    assert nats_credentials("gateway") == own
     monkeypatch.setenv("MESH_NATS_CERT", "cert.pem")
     with pytest.raises(SetupError, match="MESH_NATS_KEY"):
-        nats_credentials()
+        nats_credentials("gateway")
+
+
+def test_a_folder_of_seeds_has_one_for_each_user(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed = new_nkey_seed()
+    (data_dir / "agent-service.nk").write_text(f"{seed}\n")
+    monkeypatch.setenv("MESH_NATS_SEEDS", str(data_dir))
+    monkeypatch.setenv("MESH_NATS_URL", "tls://h")
+    assert nats_credentials("agent-service") == NatsCredentials(nkey_seed=seed)
+    with pytest.raises(SetupError, match=r"MESH_NATS_SEEDS: .*gateway\.nk can't be read"):
+        nats_credentials("gateway")
 
 
 def test_what_is_no_nats_url_is_named_by_where_it_was_said_and_not_shown(

@@ -11,16 +11,21 @@ from typing import Any, cast
 import pytest
 
 from jarvis_mesh.cli.embedded import NatsServer
+from jarvis_mesh.config.log import LogSettings
 from jarvis_mesh.gateway.access import ANYBODY
 from jarvis_mesh.gateway.inbox import Answer, Inbox
 from jarvis_mesh.gateway.nats_connection import NatsConnection
 from jarvis_mesh.gateway.publishing import Publishing
 from jarvis_mesh.schema import SystemClock
 from jarvis_mesh.schema.errors import DeadlineError, MeshError, UnavailableError
-from jarvis_mesh.schema.types import TypeRegistry
+from jarvis_mesh.schema.types import BUILT_IN_FAMILIES, TypeRegistry
 from jarvis_mesh.schema.wire import NewEvent
+from tests.conftest import StartNats
+from tests.support.gateway import gateway
+from tests.support.plain_client import connect
 from tests.support.waiting import wait_until
 
+READY_WITHIN = 20.0
 EVENT = NewEvent(type="agent:created", payload={"agentId": "a1"})
 
 
@@ -51,6 +56,26 @@ async def test_unavailable_is_said_only_of_an_event_that_was_not_stored(
 ) -> None:
     with pytest.raises(told, match=error["description"]):
         await publishing(cast("Inbox", OneAnswer(**error))).publish(EVENT, ANYBODY)
+
+
+async def test_what_nats_does_not_let_the_gateway_publish_is_forbidden_at_once(
+    start_nats: StartNats,
+) -> None:
+    families = (*BUILT_IN_FAMILIES, "deploy")
+    server = await start_nats(LogSettings(families=families))
+    async with (
+        gateway(server, families=families) as running,
+        asyncio.timeout(READY_WITHIN),
+    ):
+        await running.ready()
+        async with connect(running.url) as client, asyncio.timeout(1):
+            event = {"type": "deploy:started", "payload": {}}
+            answer = await client.ask("publish", event=event)
+            assert (answer["op"], answer["code"]) == ("error", "forbidden")
+            assert "'gateway' may not publish on deploy.started._.client._._._" in answer["message"]
+            assert not answer["retryable"]
+            event = {"type": "agent:created", "payload": {"agentId": "a1"}}
+            assert (await client.ask("publish", event=event))["op"] == "published"
 
 
 async def test_an_event_that_was_sent_when_nats_broke_may_have_been_stored(

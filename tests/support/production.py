@@ -20,15 +20,12 @@ class ProductionNats:
 
     def __init__(self, folder: Path, host: str = "localhost") -> None:
         self.folder = folder
-        self.authority = trustme.CA()
+        self.ca_file = folder / "tls" / "ca.pem"
+        self.certificate = folder / "tls" / "client.pem", folder / "tls" / "client.key"
+        self._host = host
         write_production(folder, BUILT_IN_FAMILIES)
         (folder / "tls").mkdir()
-        self.ca_file = folder / "tls" / "ca.pem"
-        self.authority.cert_pem.write_to_path(self.ca_file)
-        server = self.authority.issue_cert(host)
-        server.cert_chain_pems[0].write_to_path(folder / "tls" / "server.pem")
-        server.private_key_pem.write_to_path(folder / "tls" / "server.key")
-        self.certificate = self.issue("client", self.authority)
+        self.renew_authority()
         self.server = NatsServer(
             find_binary(),
             folder / "nats-server.conf",
@@ -36,6 +33,15 @@ class ProductionNats:
             dict.fromkeys(USERS, "unused"),
             log=folder / "nats-server.log",
         )
+
+    def renew_authority(self) -> None:
+        """Replace all certificates by those of a new authority."""
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(self.ca_file)
+        server = authority.issue_cert(self._host)
+        server.cert_chain_pems[0].write_to_path(self.folder / "tls" / "server.pem")
+        server.private_key_pem.write_to_path(self.folder / "tls" / "server.key")
+        self.issue("client", authority)
 
     @property
     def url(self) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,12 +19,14 @@ from jarvis_mesh.config.nats_production import write_production
 from jarvis_mesh.gateway.log_setup import set_up_log
 from jarvis_mesh.publishers import AgentPublisher, EventPublisher, NatsCredentials
 from jarvis_mesh.schema.errors import ForbiddenError, UnauthorizedError, UnavailableError
+from jarvis_mesh.schema.nats_client import SecureClient
 from jarvis_mesh.schema.nats_credentials import new_nkey_seed
 from jarvis_mesh.schema.types import BUILT_IN_FAMILIES
 from tests.support.gateway_process import GatewayProcess
 from tests.support.plain_client import connect
 from tests.support.production import ProductionNats, production_nats
 from tests.support.up import run_mesh
+from tests.support.waiting import wait_until
 
 AGENT = "agent-service"
 
@@ -157,6 +161,90 @@ async def test_a_user_can_have_a_bcrypt_password_instead(tmp_path: Path) -> None
                 pass
     finally:
         await production.server.stop()
+
+
+async def test_mesh_run_is_both_its_users_by_the_folder_of_seeds(
+    production: ProductionNats,
+) -> None:
+    await make_log(production)
+    variables = {f"MESH_{key}": text for key, text in production.settings(AGENT).items()}
+    del variables["MESH_NATS_NKEY_SEED_FILE"]
+    variables["MESH_NATS_SEEDS"] = str(production.folder / "seeds")
+    code, stdout, stderr = await run_mesh("run", "echo", "hi", **variables)
+    assert (code, stdout.split(), stderr) == (0, ["hi"], "")
+    credentials = production.credentials("gateway")
+    client = SecureClient(credentials)
+    await client.connect(
+        production.url, inbox_prefix=b"_INBOX.gateway", **credentials.options(production.url)
+    )
+    info = await client.request("$JS.API.STREAM.INFO.EVENTS", b"")
+    await client.close()
+    assert json.loads(info.data)["state"]["num_subjects"] >= 4
+
+
+async def test_a_renewed_nkey_counts_after_a_reload_and_others_notice_nothing(
+    production: ProductionNats,
+) -> None:
+    await make_log(production)
+    old, other = production.credentials(AGENT), production.credentials("terminal-service")
+    async with (
+        EventPublisher(AGENT, production.url, credentials=old) as cut,
+        EventPublisher("terminal-service", production.url, credentials=other) as kept,
+    ):
+        write_production(production.folder, BUILT_IN_FAMILIES, [AGENT])
+        os.kill(production.server.pid, signal.SIGHUP)
+        await wait_until(lambda: not cut.is_connected, "the end of the old connection")
+        assert kept.is_connected
+        with pytest.raises(UnauthorizedError, match="nkey"):
+            async with EventPublisher(AGENT, production.url, credentials=old):
+                pass
+        new = production.credentials(AGENT)
+        async with EventPublisher(AGENT, production.url, credentials=new) as publisher:
+            await publisher.publish("agent:created", {"agentId": "a1"})
+
+
+async def test_renewed_certificates_are_read_when_a_gateway_connects_again(
+    production: ProductionNats, tmp_path: Path
+) -> None:
+    settings = production.settings("gateway") | production.admin_settings()
+    gateway = GatewayProcess(settings, tmp_path / "gateway.log")
+    try:
+        await gateway.start()
+        await production.server.stop()
+        production.renew_authority()  # with it nothing of before is trusted
+        await production.server.start()
+        await gateway.ready()
+    finally:
+        await gateway.kill()
+
+
+async def test_a_gateway_says_what_is_wrong_and_goes_on_once_it_is_right(
+    production: ProductionNats, tmp_path: Path
+) -> None:
+    await make_log(production)
+    ca_file, log = tmp_path / "ca.pem", tmp_path / "gateway.log"
+    trustme.CA().cert_pem.write_to_path(ca_file)
+    gateway = GatewayProcess(production.settings("gateway") | {"NATS_CA": str(ca_file)}, log)
+    async with asyncio.TaskGroup() as tasks:
+        starting = tasks.create_task(gateway.start())
+        try:
+            await wait_until(lambda: log.exists() and "can't be trusted" in log.read_text())
+            ca_file.write_bytes(production.ca_file.read_bytes())
+            await starting
+        finally:
+            await gateway.kill()
+    assert log.read_text().count("can't be trusted") == 1
+
+
+async def test_a_certificate_that_cannot_be_read_ends_a_gateway_with_one_line(
+    production: ProductionNats,
+) -> None:
+    settings = production.settings("gateway") | {"NATS_CA": str(production.seed_file("gateway"))}
+    variables = {f"MESH_{key}": text for key, text in settings.items()}
+    code, _, stderr = await run_mesh("gateway", "--port", "0", **variables)
+    assert code == 1
+    [line] = [line for line in stderr.splitlines() if line.startswith("mesh: ")]
+    assert "isn't a file of CA certificates" in line
 
 
 @pytest.mark.parametrize("user", USERS)
