@@ -11,11 +11,13 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, cast
 from urllib.parse import urlsplit
 
 from jarvis_mesh.config.environment import FILE_SUFFIX, read_secret
+from jarvis_mesh.config.nats_conf import ADMIN
 from jarvis_mesh.config.nats_url import check_nats_urls
 from jarvis_mesh.schema.errors import SetupError
 from jarvis_mesh.schema.nats_credentials import NO_CREDENTIALS, NatsCredentials
@@ -93,6 +95,22 @@ def nats_credentials(user: str, given: str | None = None) -> NatsCredentials:
     )
     seed = None if has_password else read_secret(environ, _NKEY_SEED) or _seed_of(user)
     return NatsCredentials(ca_file, cert_file, key_file, nkey_seed=seed)
+
+
+def admin_access(given: str | None = None) -> tuple[str, NatsCredentials]:
+    """Return the URL by which a command connects to NATS as `admin`, and what secures it.
+
+    Args:
+        given: The flag `--nats`. Without it MESH_NATS_ADMIN_URL counts, as it does for a gateway.
+
+    Raises:
+        SetupError: as `nats_url` and `nats_credentials`.
+    """
+    url = given or read_secret(os.environ, "MESH_NATS_ADMIN_URL")
+    credentials = nats_credentials(ADMIN, url)
+    if given is None and (seed := read_secret(os.environ, "MESH_NATS_ADMIN_NKEY_SEED")):
+        credentials = replace(credentials, nkey_seed=seed)
+    return nats_url(ADMIN, url), credentials
 
 
 def seeds_folder() -> Path | None:

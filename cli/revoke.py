@@ -6,18 +6,16 @@ import asyncio
 import time
 from typing import Annotated, Final
 
-import nats.errors
-import nats.js.errors
 import typer
-from nats.aio.client import Client
+from nats.js.errors import NoStreamResponseError
 
-from jarvis_mesh.cli.failures import NATS_ADVICE
-from jarvis_mesh.cli.local import nats_url
+from jarvis_mesh.cli.failures import NATS_ADVICE, advising
+from jarvis_mesh.cli.local import admin_access
 from jarvis_mesh.cli.logs import set_up_logs
-from jarvis_mesh.config.nats_conf import ADMIN
 from jarvis_mesh.config.revoked import Revocation
-from jarvis_mesh.gateway.nats_connection import describe
-from jarvis_mesh.schema.errors import SetupError, UnavailableError
+from jarvis_mesh.gateway.admin_connection import connected_as_admin
+from jarvis_mesh.schema.errors import SetupError
+from jarvis_mesh.schema.nats_credentials import NatsCredentials
 
 _WITHIN: Final = 5.0
 
@@ -42,22 +40,19 @@ def revoke(
     if (user is None) == (token_id is None):
         raise SetupError("name one of --user and --id")
     revocation = Revocation(user=user, before=time.time(), id=token_id)
-    asyncio.run(_write(revocation, nats_url(ADMIN, nats)))
+    with advising(NATS_ADVICE):
+        asyncio.run(_write(revocation, *admin_access(nats)))
     typer.echo(f"revoked: {'user' if token_id is None else 'token'} {user or token_id}")
 
 
-async def _write(revocation: Revocation, url: str) -> None:
-    admin = Client()
-    try:
-        await admin.connect(url.split(","), name="mesh-revoke", max_reconnect_attempts=1)
-        await admin.jetstream(timeout=_WITHIN).publish(revocation.subject, revocation.encode())
-    except nats.js.errors.NoStreamResponseError:
-        raise UnavailableError(
-            "there is no bucket of revocations: start the gateway once with MESH_NATS_ADMIN_URL"
-        ) from None
-    except (OSError, nats.errors.Error, TimeoutError) as error:
-        reason = describe(error, "MESH_NATS_URL or --nats")
-        raise UnavailableError(f"nothing was revoked: {reason}; {NATS_ADVICE}") from None
-    finally:
-        if admin._current_server is not None:  # nats-py fails on one that was never opened
-            await admin.close()
+async def _write(revocation: Revocation, url: str, credentials: NatsCredentials) -> None:
+    async with connected_as_admin(
+        url, credentials, name="mesh-revoke", failure="nothing was revoked"
+    ) as admin:
+        try:
+            stream = admin.jetstream(timeout=_WITHIN)
+            await stream.publish(revocation.subject, revocation.encode())
+        except NoStreamResponseError:
+            raise SetupError(
+                "there is no bucket of revocations: start a gateway with MESH_NATS_ADMIN_URL once"
+            ) from None

@@ -8,19 +8,15 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-import nats
-import nats.errors
 import structlog
 from nats.aio.client import Client
 
 from jarvis_mesh.config.log import LogSettings, differs, stream_config
 from jarvis_mesh.config.revoked import bucket_config
-from jarvis_mesh.gateway.nats_connection import describe
+from jarvis_mesh.gateway.admin_connection import TIMEOUT, connected_as_admin
 from jarvis_mesh.schema.errors import SetupError, UnavailableError
-from jarvis_mesh.schema.nats_client import SecureClient, explain_refusal
 from jarvis_mesh.schema.nats_credentials import NO_CREDENTIALS, NatsCredentials
 
-_TIMEOUT: Final = 10.0
 _NAME_IN_USE: Final = 10058
 _NOT_FOUND: Final = 10059
 _NO_CLUSTER_LEADER: Final = 10008
@@ -43,31 +39,12 @@ async def set_up_log(
         UnavailableError: NATS can't be reached, doesn't answer, or elects a leader just now.
         SetupError: the server refuses; the message says why. Or a certificate can't be read.
     """
-    admin = SecureClient(credentials)
-    told: list[Exception] = []
-
-    async def tell(error: Exception) -> None:
-        told.append(error)
-
-    try:
-        await admin.connect(
-            admin_url.split(","),
-            name="mesh-log-setup",
-            # nats-py retries even a first connect: 1 is the least it can be told.
-            max_reconnect_attempts=1,
-            reconnect_time_wait=0.1,  # type: ignore[arg-type]  # takes fractions
-            connect_timeout=int(_TIMEOUT),
-            error_cb=tell,
-            **credentials.options(admin_url),
-        )
+    async with connected_as_admin(
+        admin_url, credentials, name="mesh-log-setup", failure="the log can't be made"
+    ) as admin:
         # The log last: whoever sees it finds the bucket too.
         await _make_or_update(admin, bucket_config(settings.replicas))
         await _make_or_update(admin, stream_config(settings))
-    except (OSError, nats.errors.Error, TimeoutError) as error:
-        raise UnavailableError(f"the log can't be made: {_reason(error, told)}") from None
-    finally:
-        if admin._current_server is not None:  # a refused one too has a socket to close
-            await admin.close()
 
 
 async def _make_or_update(admin: Client, wanted: dict[str, Any]) -> None:
@@ -86,7 +63,7 @@ async def _make_or_update(admin: Client, wanted: dict[str, Any]) -> None:
 
 async def _call(admin: Client, verb: str, name: str, request: dict[str, Any]) -> dict[str, Any]:
     reply = await admin.request(
-        f"$JS.API.STREAM.{verb}.{name}", json.dumps(request).encode(), timeout=_TIMEOUT
+        f"$JS.API.STREAM.{verb}.{name}", json.dumps(request).encode(), timeout=TIMEOUT
     )
     answer: dict[str, Any] = json.loads(reply.data)
     return answer
@@ -98,11 +75,3 @@ def _raise_for_error(name: str, answer: dict[str, Any]) -> None:
         if error.get("err_code") == _NO_CLUSTER_LEADER:
             raise UnavailableError(refusal)  # as while a cluster starts: it passes
         raise SetupError(refusal)
-
-
-def _reason(error: Exception, told: list[Exception]) -> str:
-    """Return why a connection failed; what it raises is only that no server is left."""
-    # After a refusal the server may reset the connection, which would hide the cause.
-    errors = told or [error]
-    cause = next((each for each in errors if explain_refusal(each)), errors[-1])
-    return describe(cause, "MESH_NATS_ADMIN_URL")

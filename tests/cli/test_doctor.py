@@ -23,6 +23,7 @@ from tests.support.gateway import gateway
 from tests.support.gateway_process import GatewayProcess
 from tests.support.production import production_nats
 from tests.support.publishing import publisher
+from tests.support.tokens import SECRET
 from tests.support.up import mesh_up, run_mesh
 
 GOOD = render(BUILT_IN_FAMILIES)
@@ -239,7 +240,12 @@ async def test_production_is_examined_by_the_environment(tmp_path: Path) -> None
 async def test_a_gateway_that_other_machines_reach_without_authentication_is_named(
     nats_server: NatsServer, tmp_path: Path
 ) -> None:
-    settings = {"NATS_URL": nats_server.url("gateway"), "HOST": "0.0.0.0", "INSECURE": "true"}  # noqa: S104
+    settings = {
+        "NATS_URL": nats_server.url("gateway"),
+        "HOST": "0.0.0.0",  # noqa: S104 - that is the point
+        "INSECURE": "true",
+        "ALLOWED_HOSTS": "*",
+    }
     served = GatewayProcess(settings, tmp_path / "gateway.log")
     try:
         await served.start()
@@ -251,6 +257,17 @@ async def test_a_gateway_that_other_machines_reach_without_authentication_is_nam
     assert len(failures(lines)) == 2
     assert any(line.startswith("the gateway refuses a foreign Host") for line in failures(lines))
     assert any("reach it; anybody there reads" in line for line in failures(lines))
+
+
+async def test_a_gateway_that_wants_tokens_is_as_it_should_be(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    async with gateway(nats_server, jwt_secret=SECRET) as running:
+        await running.ready()
+        nats_url = nats_server.url("gateway")
+        code, lines, _ = await examine(tmp_path, "--nats", nats_url, "--url", running.url)
+    assert (code, failures(lines)) == (0, [])
+    assert any("authentication is on" in line for line in lines)
 
 
 async def test_a_gateway_without_its_log_is_not_ready(
