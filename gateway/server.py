@@ -10,7 +10,7 @@ import asyncio
 import gc
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from typing import Any, Final, cast
@@ -20,8 +20,9 @@ import uvicorn
 from jarvis_mesh.config.settings import Settings
 from jarvis_mesh.gateway.app import create_app
 from jarvis_mesh.gateway.certificate import Certificate, open_certificate
+from jarvis_mesh.gateway.endpoint import FAREWELL
 from jarvis_mesh.gateway.gateway import Gateway
-from jarvis_mesh.gateway.sockets import HttpProtocol
+from jarvis_mesh.gateway.http_protocol import HttpProtocol, Limits
 from jarvis_mesh.gateway.tls_protocol import TlsProtocol
 from jarvis_mesh.gateway.websocket_protocol import WebSocketProtocol
 from jarvis_mesh.gateway.worker_metrics import WorkerMetrics, WorkerPlace
@@ -84,7 +85,7 @@ async def serve(
         uvicorn.Config(
             create_app(gateway=gateway, shared_metrics=shared),
             lifespan="on",
-            http=cast(type[asyncio.Protocol], partial(_connection, settings, certificate)),
+            http=cast(type[asyncio.Protocol], _connections(settings, certificate)),
             ws=cast(type[asyncio.Protocol], partial(WebSocketProtocol, gateway)),
             log_config=None,
             access_log=False,
@@ -110,14 +111,21 @@ async def serve(
         raise gateway.failure
 
 
-def _connection(
-    settings: Settings, certificate: Certificate | None, **by_uvicorn: Any
-) -> asyncio.BaseProtocol:
-    """Return what serves a connection that was accepted."""
-    http = HttpProtocol(**by_uvicorn)
+def _connections(
+    settings: Settings, certificate: Certificate | None
+) -> Callable[..., asyncio.BaseProtocol]:
+    """Return what makes the protocol of a connection that was accepted."""
+    # Streams are ended by the gateway itself, which tells clients so, before they are cut.
+    stalled_after = settings.stalled_after + FAREWELL
+    limits = Limits(settings.header_timeout, settings.max_header_bytes, stalled_after)
     if certificate is None:
-        return http
-    return TlsProtocol(http, certificate.context, settings.header_timeout)
+        return partial(HttpProtocol, limits)
+    timeout = settings.header_timeout
+
+    def over_tls(**by_uvicorn: Any) -> TlsProtocol:
+        return TlsProtocol(HttpProtocol(limits, **by_uvicorn), certificate.context, timeout)
+
+    return over_tls
 
 
 async def _watch(certificate: Certificate | None) -> None:

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol, with sockets set for small, urgent messages, and shown to the app.
+"""Sockets set for small, urgent messages, and shown to the app.
 
 asyncio switches Nagle's algorithm off only where a socket says that its protocol is TCP, which
 those accepted from `socket.create_server` don't: a `subscribed` then waits 40 ms for the client
@@ -17,19 +17,14 @@ import socket
 import struct
 import sys
 import termios
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple, Protocol, cast
+from typing import Final, NamedTuple, Protocol
 
-import httptools
 from starlette.types import Scope
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-from uvicorn.server import ServerState
 
-BUFFER_BYTES: Final = 16 * 1024
-"""What asyncio keeps of a socket that takes nothing, before writing is paused."""
 UNSENT_BYTES: Final = 64 * 1024
 """What the kernel keeps beyond what is on its way (TCP_NOTSENT_LOWAT, tcp(7))."""
-_TRANSPORT: Final = "jarvis_mesh.transport"
+TRANSPORT: Final = "jarvis_mesh.transport"
+"""Where the scope of a request has the transport, among its extensions."""
 
 
 class UpgradeRequest(NamedTuple):
@@ -50,46 +45,9 @@ class Upgraded(Protocol):
         """Answer *request*."""
 
 
-class HttpProtocol(HttpToolsProtocol):
-    """HTTP/1.1, up to where a client asks for a WebSocket."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        transport.set_write_buffer_limits(high=BUFFER_BYTES)
-        super().connection_made(transport)
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        cast(dict[str, Any], self.scope)["extensions"] = {_TRANSPORT: self.transport}
-
-    def handle_websocket_upgrade(self) -> None:
-        """Let the class that is uvicorn's `ws` answer, with the headers as they were parsed.
-
-        uvicorn writes them down again for it to parse once more.
-        """
-        answering = cast(RequestResponseCycle | None, self.cycle)
-        if answering is not None and not answering.response_complete:
-            self.transport.close()  # it asks in the middle of another answer
-            return
-        self.connections.discard(self)
-        make = cast(Callable[[ServerState], Upgraded], self.ws_protocol_class)
-        upgraded = make(self.server_state)
-        self.transport.set_protocol(cast(asyncio.BaseProtocol, upgraded))
-        upgraded.upgrade(
-            self.transport,
-            UpgradeRequest(
-                path=httptools.parse_url(self.url).path.decode("latin-1"),
-                method=self.scope["method"],
-                protocol=f"HTTP/{self.scope['http_version']}",
-                headers=self.headers,
-            ),
-        )
-        # Parser and protocol hold each other: without this they wait for the garbage collector.
-        self.parser = None  # type: ignore[assignment]
-
-
 def transport_of(scope: Scope) -> asyncio.Transport | None:
     """Return the transport of a request; `None` under a server that doesn't show it."""
-    found: asyncio.Transport | None = scope.get("extensions", {}).get(_TRANSPORT)
+    found: asyncio.Transport | None = scope.get("extensions", {}).get(TRANSPORT)
     return found
 
 
@@ -97,6 +55,11 @@ def unacknowledged_bytes(transport: asyncio.Transport | None) -> int:
     """Return how many bytes were written that the other side's kernel hasn't taken yet."""
     if transport is None or transport.is_closing():
         return 0
+    return unsent_bytes(transport)
+
+
+def unsent_bytes(transport: asyncio.Transport) -> int:
+    """Return the same of one that may be closing."""
     return transport.get_write_buffer_size() + _in_kernel(transport)
 
 

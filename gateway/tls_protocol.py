@@ -24,6 +24,10 @@ _BUFFER: Final = bytearray(READ_BYTES)
 """Where all connections' bytes arrive; they are handed to OpenSSL at once."""
 
 
+def _gone(_count: int) -> memoryview:
+    raise AssertionError("a connection that was lost reads no more")
+
+
 class TlsProtocol(SSLProtocol):
     """TLS between a socket and *app*, from its handshake on.
 
@@ -55,6 +59,12 @@ class TlsProtocol(SSLProtocol):
         # What the socket doesn't take at once stays here, where the app's limits are kept to.
         transport.set_write_buffer_limits(high=0)
         super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        # What is left of the way to the app: a circle, which kept OpenSSL's memory until the
+        # garbage collector came by.
+        self._app_protocol_get_buffer = self._app_protocol_buffer_updated = _gone
 
     def _get_write_buffer_size(self) -> int:
         beneath = cast(asyncio.Transport | None, self._transport)
