@@ -11,7 +11,7 @@ from jarvis_mesh.cli.doctor_findings import Finding
 from jarvis_mesh.cli.doctor_gateway import examine_gateway
 from jarvis_mesh.cli.doctor_nats import examine_nats
 from jarvis_mesh.cli.doctor_places import Place, find_places
-from jarvis_mesh.cli.failures import without_passwords
+from jarvis_mesh.cli.failures import without_secrets
 from jarvis_mesh.cli.local import gateway_url
 from jarvis_mesh.cli.logs import set_up_logs
 from jarvis_mesh.config.settings import Settings
@@ -37,7 +37,7 @@ def doctor(
     places = find_places(nats or [])
     findings = asyncio.run(_examine(settings, places, gateway_url(url)))
     for finding in findings:
-        typer.echo(without_passwords(finding.line))
+        typer.echo(without_secrets(finding.line))
     raise typer.Exit(1 if any(finding.has_failed for finding in findings) else 0)
 
 

@@ -16,11 +16,16 @@ NATS_ADVICE: Final = "start `mesh up`, or name one by --nats"
 _TOKEN_ADVICE: Final = "`mesh token --user U` makes one; set MESH_TOKEN to it"  # noqa: S105
 _PASSWORD: Final = re.compile(r"(?<=://)(?!user:password@host:)([^\s/@:]*):[^\s/@]+@")
 """All but the example that our own messages give."""
+_TOKEN: Final = re.compile(
+    r"\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]*)?"  # a JWT, wherever it stands
+    r"|(?<=access_token=)[^\s&\"']+"
+    r"|(?<=[Bb]earer )[^\s\"']{12,}"
+)
 
 
-def without_passwords(text: str) -> str:
-    """Return *text* with the password of every URL in it replaced by `…`."""
-    return _PASSWORD.sub(r"\1:…@", text)
+def without_secrets(text: str) -> str:
+    """Return *text* with the password of every URL in it, and every token, replaced by `…`."""
+    return _TOKEN.sub("…", _PASSWORD.sub(r"\1:…@", text))
 
 
 def mesh_error_in(error: BaseException) -> MeshError | None:
@@ -61,5 +66,5 @@ def fail(error: BaseException) -> NoReturn:
         raise error
     else:
         line = f"a bug: {type(error).__name__}: {error}; MESH_DEBUG=1 shows where"
-    print(f"mesh: {without_passwords(' '.join(line.split()))}", file=sys.stderr)
+    print(f"mesh: {without_secrets(' '.join(line.split()))}", file=sys.stderr)
     sys.exit(1)

@@ -8,7 +8,7 @@ import sys
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
-from jarvis_mesh.cli.failures import without_passwords
+from jarvis_mesh.cli.failures import without_secrets
 
 
 def set_up_logs() -> None:
@@ -42,4 +42,4 @@ def set_up_logs() -> None:
 
 
 def _cut_out_passwords(_logger: WrappedLogger, _method: str, rendered: EventDict | str) -> str:
-    return without_passwords(str(rendered))
+    return without_secrets(str(rendered))

@@ -20,7 +20,7 @@ from typing import Annotated, Final, NoReturn
 import structlog
 import typer
 
-from jarvis_mesh.cli.failures import without_passwords
+from jarvis_mesh.cli.failures import without_secrets
 from jarvis_mesh.cli.local import nats_credentials, nats_url
 from jarvis_mesh.cli.logs import set_up_logs
 from jarvis_mesh.cli.published_command import NO_PATIENCE, START_PATIENCE, PublishedCommand
@@ -145,4 +145,4 @@ def _set_up_logs() -> None:
 
 
 def _say(sentence: str) -> None:
-    print(f"mesh: {without_passwords(sentence)}", file=sys.stderr)
+    print(f"mesh: {without_secrets(sentence)}", file=sys.stderr)

@@ -22,15 +22,16 @@ from jarvis_mesh.gateway.http_errors import refusal
 from jarvis_mesh.gateway.http_events import get_events
 from jarvis_mesh.gateway.http_publish import post_events
 from jarvis_mesh.gateway.metrics import CONTENT_TYPE
+from jarvis_mesh.gateway.response_headers import ResponseHeaders
 from jarvis_mesh.gateway.websocket import serve_websocket
 from jarvis_mesh.gateway.worker_metrics import WorkerMetrics
 from jarvis_mesh.schema.errors import MeshError
 
 CANCEL_AGAIN_AFTER: Final = 0.5
-_PAGE_HEADERS: Final = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
-    "X-Content-Type-Options": "nosniff",
-}
+_PAGE_POLICY: Final = (
+    "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; "
+    "form-action 'none'"
+)
 
 
 def create_app(
@@ -88,7 +89,10 @@ def create_app(
             Route("/v1/events", events, methods=["GET", "POST"]),
             WebSocketRoute("/v1/ws", websocket),
         ],
-        middleware=[Middleware(GuardMiddleware, guard=served.guard)],
+        middleware=[
+            Middleware(ResponseHeaders, guard=served.guard),
+            Middleware(GuardMiddleware, guard=served.guard),
+        ],
         lifespan=lambda _app: _living(served),
     )
 
@@ -106,4 +110,4 @@ async def _living(gateway: Gateway) -> AsyncIterator[None]:
 
 async def _index(_request: Request) -> Response:
     page = files("jarvis_mesh.gateway").joinpath("index.html").read_text()
-    return HTMLResponse(page, headers=_PAGE_HEADERS)
+    return HTMLResponse(page, headers={"Content-Security-Policy": _PAGE_POLICY})

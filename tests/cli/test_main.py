@@ -10,9 +10,10 @@ import pytest
 import structlog
 
 from jarvis_mesh.cli import main as cli
-from jarvis_mesh.cli.failures import fail, mesh_error_in, without_passwords
+from jarvis_mesh.cli.failures import fail, mesh_error_in, without_secrets
 from jarvis_mesh.cli.logs import set_up_logs
 from jarvis_mesh.schema.errors import SetupError, UnavailableError
+from tests.support.tokens import token_for
 from tests.support.up import run_mesh
 
 URL = "nats://admin:hush@127.0.0.1:4222"
@@ -50,7 +51,7 @@ async def test_version_and_typing_errors() -> None:
     assert "Did you mean 'gateway'?" in stderr
 
 
-def test_an_error_of_ours_is_one_line_without_passwords(
+def test_an_error_of_ours_is_one_line_without_secrets(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -82,18 +83,36 @@ def test_the_first_of_our_errors_is_found_unless_there_is_a_bug_among_them() -> 
 
 def test_passwords_are_cut_out_of_any_text() -> None:
     text = f"a {URL},nats://b:hush@c and http://x/y:z@w"
-    assert without_passwords(text) == (
+    assert without_secrets(text) == (
         "a nats://admin:…@127.0.0.1:4222,nats://b:…@c and http://x/y:z@w"
     )
 
 
 def test_the_example_of_a_url_stays_as_it_is() -> None:
     example = "write nats://user:password@host:4222 (or"
-    assert without_passwords(example) == example
-    assert without_passwords("nats://user:password@hosts") == "nats://user:…@hosts"
+    assert without_secrets(example) == example
+    assert without_secrets("nats://user:password@hosts") == "nats://user:…@hosts"
 
 
-def test_logs_are_lines_on_stderr_without_passwords(capsys: pytest.CaptureFixture[str]) -> None:
+def test_tokens_are_cut_out_of_any_text() -> None:
+    token = token_for("alice")
+    for text in (
+        f"GET /v1/events?access_token={token}&channel=all",
+        f"Authorization: Bearer {token}",
+        f"{{'token': '{token}'}}",
+        f"bad token {token.rpartition('.')[0]}",
+        "GET /?access_token=opaque-token HTTP/1.1",
+        "Authorization: bearer opaque-token-of-somebody",
+    ):
+        shown = without_secrets(text)
+        assert "…" in shown
+        assert "opaque" not in shown
+        assert not [part for part in token.split(".") if part in shown]
+    usual = "a token is needed: Authorization: Bearer <jwt>"
+    assert without_secrets(usual) == usual
+
+
+def test_logs_are_lines_on_stderr_without_secrets(capsys: pytest.CaptureFixture[str]) -> None:
     root = logging.getLogger()
     before = root.handlers[:], root.level
     try:
