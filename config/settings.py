@@ -36,6 +36,7 @@ from jarvis_mesh.config.units import parse_bytes, parse_duration
 from jarvis_mesh.schema.errors import SetupError
 from jarvis_mesh.schema.nats_credentials import NatsCredentials, public_nkey
 from jarvis_mesh.schema.types import BUILT_IN_FAMILIES, check_families
+from jarvis_mesh.schema.wire import MAX_MESSAGE_BYTES
 
 NATS_URLS: Final = ("nats_url", "nats_admin_url")
 SECRETS: Final = (*NATS_URLS, "nats_nkey_seed", "nats_admin_nkey_seed", "jwt_secret")
@@ -134,6 +135,25 @@ class Settings(BaseSettings):
     """Seconds that a client has for the head of a request, and for its part of a TLS handshake."""
     max_header_bytes: Bytes = Field(16 * 1024, ge=1024, le=1024**2)
     """What the head of a request may have."""
+    max_connections_per_address: int = Field(256, ge=1, le=1_000_000)
+    """Of one process; so are the limits below."""
+    max_connections_per_user: int = Field(256, ge=1, le=1_000_000)
+    requests_per_second: float = Field(100, gt=0, le=1_000_000)
+    """Handshakes and HTTP requests from one address; ten seconds' worth may come at once."""
+    limit_loopback: bool = False
+    """Whether clients on this machine are limited by their address too."""
+    messages_per_second: float = Field(200, gt=0, le=1_000_000)
+    """Of one connection; ten seconds' worth may come at once."""
+    message_bytes: Bytes = Field(MAX_MESSAGE_BYTES, ge=1024, le=16 * 1024**2)
+    """Of one message, or of the body of a request."""
+    max_subscriptions: int = Field(100, ge=1, le=10_000)
+    """Of one connection."""
+    max_channels: int = Field(100, ge=1, le=1_000)
+    """Of one subscription."""
+    max_replays: int = Field(200, ge=1, le=100_000)
+    """At once, of one user."""
+    max_replay_age: Duration | None = Field(None, ge=1, le=_CENTURY)
+    """Seconds that a replay may go back; `None` for all of the log."""
     log_max_age: Duration = Field(7 * 86_400.0, ge=1, le=_CENTURY)
     """Seconds that an event is kept."""
     log_max_bytes: Bytes = Field(10 * 1024**3, ge=2 * 1024**2, le=1024**6)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from jarvis_mesh.gateway.over_limit import BeyondError
 from jarvis_mesh.gateway.service_pattern import ServicePattern
 from jarvis_mesh.schema.channels import parse_channel
 from jarvis_mesh.schema.errors import (
@@ -19,13 +20,12 @@ from jarvis_mesh.schema.errors import (
     ChannelError,
     EventError,
     ForbiddenError,
-    LimitError,
     UnauthorizedError,
 )
 from jarvis_mesh.schema.filters import ANY, MAX_FILTERS, Filter, Place, permitted, routing_filter
-from jarvis_mesh.schema.wire import Limits
 
-LIMITS: Final = Limits()
+MAX_CHANNELS: Final = 100
+"""Of a subscription, unless the settings say otherwise."""
 MAX_GRANTS: Final = 64
 """Of one kind in a token: each is intersected with each channel of a subscription."""
 
@@ -116,7 +116,9 @@ def grants_of(claims: Mapping[str, Any]) -> Grants:
     )
 
 
-def filters_for(channels: Sequence[str], grants: Grants) -> tuple[Filter, ...]:
+def filters_for(
+    channels: Sequence[str], grants: Grants, max_channels: int = MAX_CHANNELS
+) -> tuple[Filter, ...]:
     """Return the filters of a subscription: its channels, within what is granted.
 
     Raises:
@@ -127,13 +129,17 @@ def filters_for(channels: Sequence[str], grants: Grants) -> tuple[Filter, ...]:
     """
     if not channels:
         raise BadRequestError("channels: name at least one")
-    if len(channels) > LIMITS.channels:
-        raise LimitError(f"a subscription has at most {LIMITS.channels} channels; open several")
+    if len(channels) > max_channels:
+        raise BeyondError(
+            "channels", f"a subscription has at most {max_channels} channels; open several"
+        )
     filters = permitted([parse_channel(channel) for channel in channels], grants.subscribe)
     if not filters:
         raise ForbiddenError("none of these channels is granted to you")
     if len(filters) > MAX_FILTERS:
-        raise LimitError(f"a subscription has at most {MAX_FILTERS} filters; open several")
+        raise BeyondError(
+            "channels", f"a subscription has at most {MAX_FILTERS} filters; open several"
+        )
     return filters
 
 

@@ -18,6 +18,7 @@ from starlette.websockets import WebSocket
 from jarvis_mesh.config.settings import Settings
 from jarvis_mesh.gateway.gateway import Gateway
 from jarvis_mesh.gateway.guard import GuardMiddleware
+from jarvis_mesh.gateway.http_admission import admit
 from jarvis_mesh.gateway.http_errors import refusal
 from jarvis_mesh.gateway.http_events import get_events
 from jarvis_mesh.gateway.http_publish import post_events
@@ -70,8 +71,7 @@ def create_app(
 
     async def metrics(request: Request) -> Response:
         try:
-            authorization = request.headers.getlist("authorization")
-            (await served.services.tokens.authenticate_request(authorization)).check_operator()
+            (await admit(request, served)).grants.check_operator()
         except MeshError as error:
             return refusal(error, served.metrics)
         if shared_metrics is not None:

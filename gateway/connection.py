@@ -11,8 +11,11 @@ from typing import Final, assert_never
 
 import structlog
 
-from jarvis_mesh.gateway.access import LIMITS, Grants, filters_for
+from jarvis_mesh.gateway.access import Grants, filters_for
 from jarvis_mesh.gateway.endpoint import Endpoint
+from jarvis_mesh.gateway.limits import BURST, Visit
+from jarvis_mesh.gateway.over_limit import BusyError
+from jarvis_mesh.gateway.rates import TokenBucket
 from jarvis_mesh.gateway.sender import Sender
 from jarvis_mesh.gateway.services import Services
 from jarvis_mesh.gateway.subscriptions import Subscriptions
@@ -33,6 +36,7 @@ from jarvis_mesh.schema.wire import (
     Authenticated,
     Error,
     Id,
+    Limits,
     Notice,
     Ping,
     Pong,
@@ -54,9 +58,8 @@ from jarvis_mesh.schema.wire import (
 MAX_WAITING: Final = 64
 """Publishes and requests of one client that wait for NATS at once; then its next message waits."""
 
-TURN: Final = 64
-"""Requests that are answered in one turn of the loop: of the cheapest, pings, a quarter of a
-millisecond. A message of 1 MiB can hold 70,000 of them."""
+_COST: Final = {"subscribe": 5.0, "auth": 5.0, "request": 1.0, "publish": 0.1}
+"""What a message counts as against its limit. To refuse any other takes as long as to answer."""
 
 _PROCESS: Final = secrets.token_hex(4)
 _NUMBERS: Final = itertools.count(1)
@@ -72,19 +75,25 @@ class Connection(Endpoint):
         grants: What the client may see and say; `None` if it has to authenticate first.
         services: What all connections of the gateway share.
         tasks: Owns the replays and publishes of this client.
+        visit: What it has taken of what is limited.
     """
 
-    __slots__ = ("_heard", "_subscriptions", "_tasks", "_waiting", "id")
+    __slots__ = ("_bucket", "_subscriptions", "_tasks", "_waiting", "id")
 
     def __init__(
-        self, sender: Sender, grants: Grants | None, services: Services, tasks: TaskScope
+        self,
+        sender: Sender,
+        grants: Grants | None,
+        services: Services,
+        tasks: TaskScope,
+        visit: Visit,
     ) -> None:
-        self._subscriptions = Subscriptions(sender, services, tasks)
-        super().__init__(sender, self._subscriptions.shared, services, grants)
+        self._subscriptions = Subscriptions(sender, services, tasks, visit)
+        super().__init__(sender, self._subscriptions.shared, services, grants, visit)
         self.id = f"{_PROCESS}-{next(_NUMBERS)}"
         self._tasks = tasks
         self._waiting: asyncio.Semaphore | None = None
-        self._heard = 0
+        self._bucket: TokenBucket | None = None
         sender.on_end = self._subscriptions.stop
         sender.on_failure = self.fail
 
@@ -92,7 +101,7 @@ class Connection(Endpoint):
         """Say the first message, and have the client's time begin."""
         grants, deadlines = self.grants, self._services.deadlines
         if grants is None:
-            deadlines.set_within(self, self._services.auth_timeout)
+            deadlines.set_within(self, self._services.settings.auth_timeout)
         else:
             deadlines.set(self, grants.expires)
         self._sender.say(
@@ -103,26 +112,45 @@ class Connection(Endpoint):
                 auth=_auth_state(grants),
                 user=None if grants is None else grants.user,
                 expires=None if grants is None or grants.user is None else grants.expires,
-                heartbeat_s=self._services.heartbeat,
-                limits=LIMITS,
+                heartbeat_s=self._services.settings.heartbeat,
+                limits=Limits(
+                    message_bytes=self._services.settings.message_bytes,
+                    subscriptions=self._services.settings.max_subscriptions,
+                    channels=self._services.settings.max_channels,
+                ),
             )
         )
 
     async def hear(self, message: str | bytes) -> None:
         """Answer all that one WebSocket message holds, one after the other."""
         for value in _lines(message) if isinstance(message, str) else _items(message):
+            await self._services.turns.take()
             if isinstance(value, MeshError):
                 self.refuse(value)
             else:
                 await self._receive(value)
             await self._sender.outbox.drained()
-            self._heard += 1
-            if self._heard % TURN == 0:
-                await self._services.clock.sleep(0)  # others have their turn
+
+    def _check_rate(self, value: object) -> None:
+        """Return if the client hasn't asked for too much lately.
+
+        Raises:
+            BusyError: it has.
+        """
+        op = value.get("op") if isinstance(value, dict) else None
+        cost = _COST.get(op) if isinstance(op, str) else None
+        if cost is None:
+            return
+        now, rate = self._services.clock.monotonic(), self._services.settings.messages_per_second
+        if self._bucket is None:
+            self._bucket = TokenBucket(rate, rate * BURST, now)
+        if not self._bucket.take(cost, now):
+            raise BusyError("messages", f"{op}: too many; see MESH_MESSAGES_PER_SECOND")
 
     async def _receive(self, value: object) -> None:
         """Answer one request, already decoded. A refusal is an answer: the connection lives."""
         try:
+            self._check_rate(value)
             await self._answer(parse_request(value))
         except MeshError as error:
             self.refuse(error, id=request_id(value), sub=request_sub(value))
@@ -167,7 +195,8 @@ class Connection(Endpoint):
         match request:
             case Subscribe():
                 since = parse_since(request.since)
-                filters = filters_for(request.channels, self.grants)
+                most = self._services.settings.max_channels
+                filters = filters_for(request.channels, self.grants, most)
                 await self._subscriptions.open(request, filters, since)
             case Unsubscribe():
                 await self._subscriptions.close(request.sub)
@@ -190,6 +219,7 @@ class Connection(Endpoint):
             raise ForbiddenError("this connection is another user's: open one of your own")
         if self._sender.has_ended:
             return
+        self.visit.identify(grants.user)
         self.grants = grants
         self._services.deadlines.set(self, grants.expires)
         answer = Authenticated(id=request.id, user=grants.user or "", expires=grants.expires)

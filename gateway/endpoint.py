@@ -7,6 +7,7 @@ from typing import Final
 import structlog
 
 from jarvis_mesh.gateway.access import Grants
+from jarvis_mesh.gateway.limits import Visit
 from jarvis_mesh.gateway.sender import TRY_AGAIN_LATER, Sender
 from jarvis_mesh.gateway.services import Services
 from jarvis_mesh.gateway.shared_feed import SharedFeed
@@ -35,11 +36,19 @@ class Endpoint:
         "_shared",
         "_unacknowledged_bytes",
         "grants",
+        "visit",
     )
 
     def __init__(
-        self, sender: Sender, shared: SharedFeed, services: Services, grants: Grants | None
+        self,
+        sender: Sender,
+        shared: SharedFeed,
+        services: Services,
+        grants: Grants | None,
+        visit: Visit,
     ) -> None:
+        self.visit = visit
+        """What the client has taken of what is limited."""
         self.grants = grants
         """What the client may see and say; `None` until it is authenticated."""
         self._sender = sender
@@ -75,8 +84,8 @@ class Endpoint:
             self._ended_at = now if self._ended_at is None else self._ended_at
             if now - self._ended_at >= FAREWELL:
                 self.abort()
-        elif now - self._last_progress >= self._services.stalled_after:
-            log.warning("a client takes nothing", seconds=self._services.stalled_after)
+        elif now - self._last_progress >= self._services.settings.stalled_after:
+            log.warning("a client takes nothing", seconds=self._services.settings.stalled_after)
             self._services.metrics.drop("stalled")
             self.end("stalled", TRY_AGAIN_LATER, discard=True)
         elif now - self._last_written >= silent_after:
@@ -93,7 +102,8 @@ class Endpoint:
     def expire(self) -> None:
         """End the connection: its token has expired, or none came in time."""
         if self.grants is None:
-            self.deauthorize(f"no token came within {self._services.auth_timeout:g} s", "late")
+            within = self._services.settings.auth_timeout
+            self.deauthorize(f"no token came within {within:g} s", "late")
         else:
             self.deauthorize("the token has expired", "expired")
 

@@ -13,6 +13,7 @@ import msgspec
 from jarvis_mesh.gateway.access import Grants
 from jarvis_mesh.gateway.catchup import Missing, unreadable
 from jarvis_mesh.gateway.feed import Feed
+from jarvis_mesh.gateway.limits import Visit
 from jarvis_mesh.gateway.page import Run
 from jarvis_mesh.gateway.services import Services
 from jarvis_mesh.gateway.shared_feed import gap
@@ -38,8 +39,11 @@ class EventPage:
     is_lagging = False
     subscriptions = 1
 
-    def __init__(self, feed: Feed, services: Services, limit: int, grants: Grants) -> None:
+    def __init__(
+        self, feed: Feed, services: Services, limit: int, grants: Grants, visit: Visit
+    ) -> None:
         self.grants = grants
+        self.visit = visit
         self.last_seq = 0
         self._feed = feed
         self._services = services

@@ -14,6 +14,7 @@ from jarvis_mesh.gateway.feed import Feed
 from jarvis_mesh.gateway.formats import Format
 from jarvis_mesh.gateway.gateway import Gateway
 from jarvis_mesh.gateway.lifetime import live_out
+from jarvis_mesh.gateway.limits import Visit
 from jarvis_mesh.gateway.outbox import QueuedOutbox
 from jarvis_mesh.gateway.sender import Sender
 from jarvis_mesh.gateway.services import Services
@@ -31,6 +32,7 @@ class EventStream(Response):
         cursor: Where the feed was opened; its own may be of a newer log by now.
         form: What events are written as.
         grants: Of the client; the stream ends when they do.
+        visit: What the client has taken of what is limited.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class EventStream(Response):
         cursor: Cursor,
         form: Format,
         grants: Grants,
+        visit: Visit,
         gateway: Gateway,
         media_type: str,
     ) -> None:
@@ -52,12 +55,14 @@ class EventStream(Response):
         self._cursor = cursor
         self._form = form
         self._grants = grants
+        self._visit = visit
         self._gateway = gateway
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await self._serve(scope, receive, send)
         finally:
+            self._visit.end()
             await self._feed.close()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,7 +73,8 @@ class EventStream(Response):
         patterns = [each.pattern for each in self._feed.filters]
         sender.say(Subscribed(filters=patterns, cursor=str(self._cursor)))
         tasks = TaskScope(gateway.tasks)
-        client = StreamClient(self._feed, sender, gateway.services, tasks, self._grants)
+        services, grants = gateway.services, self._grants
+        client = StreamClient(self._feed, sender, services, tasks, grants, self._visit)
         headers = self.raw_headers
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         with gateway.serving(client):
@@ -85,9 +91,15 @@ class StreamClient(Endpoint):
     """The client of a stream, with its one feed."""
 
     def __init__(
-        self, feed: Feed, sender: Sender, services: Services, tasks: TaskScope, grants: Grants
+        self,
+        feed: Feed,
+        sender: Sender,
+        services: Services,
+        tasks: TaskScope,
+        grants: Grants,
+        visit: Visit,
     ) -> None:
-        super().__init__(sender, SharedFeed(sender, services, tasks), services, grants)
+        super().__init__(sender, SharedFeed(sender, services, tasks), services, grants, visit)
         services.deadlines.set(self, grants.expires)
         self.sub = None
         self.feed = feed

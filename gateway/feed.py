@@ -16,6 +16,7 @@ import structlog
 
 from jarvis_mesh.gateway.catchup import CatchUp, Missing, Step
 from jarvis_mesh.gateway.interest import Interest
+from jarvis_mesh.gateway.limits import Replay, Visit
 from jarvis_mesh.gateway.log_reader import Batch, LogState
 from jarvis_mesh.gateway.page import Page, Run
 from jarvis_mesh.gateway.services import Services
@@ -55,7 +56,9 @@ class Target(Protocol):
 class Feed:
     """A place in the log plus filters. Whoever opened it closes it."""
 
-    def __init__(self, filters: Sequence[Filter], services: Services) -> None:
+    def __init__(
+        self, filters: Sequence[Filter], services: Services, visit: Visit | None = None
+    ) -> None:
         self.filters = filters
         self.interests: Sequence[Interest] = ()
         self.engine = CatchUp(filters, Cursor("", 0))
@@ -63,6 +66,8 @@ class Feed:
         self._live = services.live
         self._foreign: Missing | None = None
         self._newest: Batch | None = None
+        self._visit = visit
+        self._replay: Replay | None = None
 
     async def open(self, since: Since) -> Cursor:
         """Put its interests in force and return the cursor that it starts at.
@@ -72,9 +77,11 @@ class Feed:
 
         Raises:
             UnavailableError, DeadlineError: NATS is away.
-            LimitError: "last" over too many subjects.
-            RateLimitedError: too many replays from far back.
+            LimitError: "last" over too many subjects, or further back than is allowed.
+            RateLimitedError: the client has too many replays already.
         """
+        if since is not Start.NOW and self._visit is not None:
+            self._replay = self._visit.begin_replay()
         self.interests = await self._live.acquire(self.filters)
         state = await self._live.barrier()
         if isinstance(since, Cursor):
@@ -84,11 +91,12 @@ class Feed:
             self.engine.join()
             return self.engine.cursor
         cursor = await self._resolve(since, state)
+        oldest = await self._services.replay_age.oldest(cursor, state)
         self.engine.fall_behind(cursor)
         if isinstance(since, Cursor):
             self._foreign = self.engine.begin(state)
         elif since is Start.LAST and cursor.seq:
-            self._newest = await self._services.reader.newest(self.filters, 1, cursor.seq)
+            self._newest = await self._services.reader.newest(self.filters, oldest, cursor.seq)
         return cursor
 
     async def begin(self, target: Target) -> None:
@@ -127,6 +135,7 @@ class Feed:
                     self._hand_over(await self._skip(), target)
                 case Step.JOIN:
                     engine.join()
+                    self._end_replay()
                     return
                 case step:
                     assert_never(step)
@@ -137,8 +146,14 @@ class Feed:
 
     async def close(self) -> None:
         """Let go of its interests. Idempotent."""
+        self._end_replay()
         interests, self.interests = self.interests, ()
         await self._live.release(interests)
+
+    def _end_replay(self) -> None:
+        if self._replay is not None:
+            self._replay.end()
+            self._replay = None
 
     async def _page(self) -> Page:
         await self._services.clock.sleep(0)  # a page may come from memory: let others run

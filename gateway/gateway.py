@@ -19,6 +19,7 @@ from jarvis_mesh.gateway.flusher import Flusher
 from jarvis_mesh.gateway.guard import Guard
 from jarvis_mesh.gateway.inbox import Inbox
 from jarvis_mesh.gateway.key_store import KeyStore
+from jarvis_mesh.gateway.limits import ClientLimits, Visit
 from jarvis_mesh.gateway.live_feed import LiveFeed
 from jarvis_mesh.gateway.log_pages import LogPages
 from jarvis_mesh.gateway.log_reader import LogReader, LogState
@@ -26,11 +27,13 @@ from jarvis_mesh.gateway.log_setup import set_up_log
 from jarvis_mesh.gateway.metrics import Metrics
 from jarvis_mesh.gateway.nats_connection import NatsConnection
 from jarvis_mesh.gateway.publishing import Publishing
+from jarvis_mesh.gateway.replay_age import ReplayAge
 from jarvis_mesh.gateway.revocations import Revocations
 from jarvis_mesh.gateway.service_calls import ServiceCalls
 from jarvis_mesh.gateway.services import Services
 from jarvis_mesh.gateway.ticker import Ticker
 from jarvis_mesh.gateway.tokens import Tokens
+from jarvis_mesh.gateway.turns import Turns
 from jarvis_mesh.schema.clock import Clock, SystemClock
 from jarvis_mesh.schema.errors import MeshError, SetupError, UnavailableError
 from jarvis_mesh.schema.types import TypeRegistry
@@ -61,6 +64,10 @@ class Client(Protocol):
     @property
     def grants(self) -> Grants | None:
         """What it may see and say; `None` until it is authenticated."""
+
+    @property
+    def visit(self) -> Visit:
+        """What it has taken of what is limited."""
 
     def fall_behind(self) -> None:
         """Let what is live go on from the log: the live feed has a hole."""
@@ -118,13 +125,14 @@ class Gateway:
             calls=ServiceCalls(self._live_inbox),
             tokens=Tokens(settings, self.keys, self.revocations, self._clock),
             deadlines=Deadlines(self._clock),
+            limits=ClientLimits(settings, self._clock),
+            turns=Turns(),
+            replay_age=ReplayAge(settings.max_replay_age, reader, self._clock),
             fanout=Fanout(Flusher(self._clock, settings.flush_interval)),
             encoded_runs=EncodedRuns(),
             metrics=self.metrics,
             clock=self._clock,
-            heartbeat=settings.heartbeat,
-            auth_timeout=settings.auth_timeout,
-            stalled_after=settings.stalled_after,
+            settings=settings,
         )
         self._show_gauges()
 
@@ -180,7 +188,9 @@ class Gateway:
 
     def remove(self, client: Client) -> None:
         """Undo `add`. Idempotent."""
-        self._clients.pop(client, None)
+        if client in self._clients:
+            del self._clients[client]
+            client.visit.end()
         if not self._clients:
             self._nobody.set()
 

@@ -22,6 +22,7 @@ from jarvis_mesh.gateway.formats import SOCKET_FORMATS, Cbor, Json, choose_forma
 from jarvis_mesh.gateway.gateway import Gateway
 from jarvis_mesh.gateway.http_errors import STATUS
 from jarvis_mesh.gateway.key_store import UnknownKeyError
+from jarvis_mesh.gateway.limits import Visit
 from jarvis_mesh.gateway.sockets import UpgradeRequest
 from jarvis_mesh.schema.errors import MeshError
 
@@ -45,6 +46,8 @@ class Answer:
     form: Json | Cbor | None = None
     grants: Grants | None = None
     """Without authentication everything; `None` if the client has to authenticate first."""
+    visit: Visit | None = None
+    """What the client has taken of what is limited; there is one if it is accepted."""
 
 
 def answer(request: UpgradeRequest, gateway: Gateway) -> Answer:
@@ -68,18 +71,22 @@ def answer(request: UpgradeRequest, gateway: Gateway) -> Answer:
         judged = _judge(request)
         if judged.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
             return Answer(judged.serialize())
+    limits = gateway.services.limits
+    address = limits.address_of(request.peer, fields["x-forwarded-for"])
     try:
+        limits.knock(address)
         grants = gateway.services.tokens.check_header(fields["authorization"])
+        visit = limits.visit(address, None if grants is None else grants.user)
     except UnknownKeyError:
         raise
     except MeshError as error:
         return refused(error, gateway)
     response = _accept(fields["sec-websocket-key"][0], form.subprotocol if offered else "")
-    return Answer(response, form, grants)
+    return Answer(response, form, grants, visit)
 
 
 def refused(error: MeshError, gateway: Gateway) -> Answer:
-    """Return the answer to a request whose token isn't taken."""
+    """Return the answer to a request whose token isn't taken, or that goes over a limit."""
     gateway.metrics.refused(error)
     status = HTTPStatus(STATUS[error.code])
     response = _JUDGE.reject(status, f"{error.message}\n")

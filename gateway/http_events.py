@@ -18,13 +18,15 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
-from jarvis_mesh.gateway.access import Grants, filters_for
+from jarvis_mesh.gateway.access import filters_for
 from jarvis_mesh.gateway.event_page import EventPage
 from jarvis_mesh.gateway.event_stream import EventStream
 from jarvis_mesh.gateway.feed import Feed
 from jarvis_mesh.gateway.formats import JSON_LINES, Format, ServerSentEvents
 from jarvis_mesh.gateway.gateway import Gateway
+from jarvis_mesh.gateway.http_admission import Admitted, admit
 from jarvis_mesh.gateway.http_errors import NO_STORE, refusal
+from jarvis_mesh.gateway.limits import Visit
 from jarvis_mesh.schema.cursor import Cursor, SecondsAgo, Since, parse_since
 from jarvis_mesh.schema.errors import BadRequestError, MeshError, UnavailableError
 
@@ -48,10 +50,10 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A query, and what its client is granted."""
+    """A query, and who asks it."""
 
     query: Query
-    grants: Grants
+    client: Admitted
 
 
 def parse_query(params: QueryParams, last_event_id: str | None) -> Query:
@@ -126,22 +128,22 @@ async def _event_source(request: Request, gateway: Gateway) -> Response:
     if gateway.settings.query_tokens and _TOKEN in params:
         token = params[_TOKEN]
         params = QueryParams([(key, text) for key, text in params.multi_items() if key != _TOKEN])
-    grants = await _authenticate(request, gateway, token)
+    client = await admit(request, gateway, token)
     query = parse_query(params, request.headers.get("last-event-id"))
-    return await _stream(Asked(query, grants), gateway, "text/event-stream", _events_format)
+    return await _stream(Asked(query, client), gateway, "text/event-stream", _events_format)
 
 
 async def _stream(
     asked: Asked, gateway: Gateway, media_type: str, form: Callable[[Cursor], Format]
 ) -> Response:
-    feed, cursor = await _open(asked, gateway)
-    form_chosen = form(feed.engine.cursor)
-    return EventStream(feed, cursor, form_chosen, asked.grants, gateway, media_type)
+    feed, cursor, visit = await _open(asked, gateway)
+    chosen = form(feed.engine.cursor)
+    return EventStream(feed, cursor, chosen, asked.client.grants, visit, gateway, media_type)
 
 
 async def _page(request: Request, asked: Asked, gateway: Gateway) -> Response:
-    feed, _ = await _open(asked, gateway)
-    page = EventPage(feed, gateway.services, asked.query.limit, asked.grants)
+    feed, _, visit = await _open(asked, gateway)
+    page = EventPage(feed, gateway.services, asked.query.limit, asked.client.grants, visit)
     with gateway.serving(page):
         async with asyncio.TaskGroup() as tasks:
             leaving = tasks.create_task(_end_when_gone(request, page))
@@ -164,23 +166,20 @@ async def _end_when_gone(request: Request, page: EventPage) -> None:
 
 
 async def _asked(request: Request, gateway: Gateway) -> Asked:
-    grants = await _authenticate(request, gateway)
-    return Asked(parse_query(request.query_params, None), grants)
+    client = await admit(request, gateway)
+    return Asked(parse_query(request.query_params, None), client)
 
 
-async def _authenticate(
-    request: Request, gateway: Gateway, query_token: str | None = None
-) -> Grants:
-    authorization = request.headers.getlist("authorization")
-    return await gateway.services.tokens.authenticate_request(authorization, query_token)
-
-
-async def _open(asked: Asked, gateway: Gateway) -> tuple[Feed, Cursor]:
+async def _open(asked: Asked, gateway: Gateway) -> tuple[Feed, Cursor, Visit]:
     if gateway.is_draining:
         raise UnavailableError("this gateway is shutting down; try another one")
-    feed = Feed(filters_for(asked.query.channels, asked.grants), gateway.services)
+    grants, services = asked.client.grants, gateway.services
+    filters = filters_for(asked.query.channels, grants, gateway.settings.max_channels)
+    visit = services.limits.visit(asked.client.address, grants.user)
+    feed = Feed(filters, services, visit)
     try:
-        return feed, await feed.open(asked.query.since)
+        return feed, await feed.open(asked.query.since), visit
     except BaseException:
+        visit.end()
         await feed.close()
         raise

@@ -164,6 +164,7 @@ class HttpProtocol(HttpToolsProtocol):
                 method=self.scope["method"],
                 protocol=f"HTTP/{self.scope['http_version']}",
                 headers=self.headers,
+                peer=None if self.client is None else self.client[0],
             ),
         )
         # Parser and protocol hold each other: without this they wait for the garbage collector.

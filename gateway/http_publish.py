@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from jarvis_mesh.gateway.access import Grants
 from jarvis_mesh.gateway.gateway import Gateway
+from jarvis_mesh.gateway.http_admission import admit
 from jarvis_mesh.gateway.http_errors import NO_STORE, STATUS, refusal
 from jarvis_mesh.schema.codec import iter_items
 from jarvis_mesh.schema.errors import (
@@ -23,7 +24,7 @@ from jarvis_mesh.schema.errors import (
     MeshError,
     TooLargeError,
 )
-from jarvis_mesh.schema.wire import MAX_MESSAGE_BYTES, Error, Publish, decode_json, parse_request
+from jarvis_mesh.schema.wire import Error, Publish, decode_json, parse_request
 
 MAX_EVENTS: Final = 1_000
 CBOR_TYPE: Final = "application/cbor"
@@ -36,9 +37,8 @@ async def post_events(request: Request, gateway: Gateway) -> Response:
     these, in order; its status is that of the first error.
     """
     try:
-        authorization = request.headers.getlist("authorization")
-        grants = await gateway.services.tokens.authenticate_request(authorization)
-        content = await _content(request)
+        grants = (await admit(request, gateway)).grants
+        content = await _content(request, gateway.settings.message_bytes)
         several = content if isinstance(content, list) else [content]
         if len(several) > MAX_EVENTS:
             raise LimitError(f"at most {MAX_EVENTS:,} events at once")
@@ -75,18 +75,18 @@ def _parse(event: object) -> Publish:
     return request
 
 
-async def _content(request: Request) -> object:
+async def _content(request: Request, max_bytes: int) -> object:
     """Return what the body holds.
 
     Raises:
-        TooLargeError: over 1 MiB.
+        TooLargeError: over *max_bytes*.
         BadRequestError: neither JSON nor CBOR.
     """
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_MESSAGE_BYTES:
-            raise TooLargeError(f"a body has at most {MAX_MESSAGE_BYTES:,} bytes")
+        if len(body) > max_bytes:
+            raise TooLargeError(f"a body has at most {max_bytes:,} bytes")
     if request.headers.get("content-type", "").partition(";")[0].strip() != CBOR_TYPE:
         return decode_json(bytes(body))
     try:

@@ -10,13 +10,26 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
+from jarvis_mesh.gateway.over_limit import BeyondError, BusyError
 from jarvis_mesh.schema.errors import MeshError
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 GAP_REASONS: Final = ("expired", "epoch", "reset", "unreadable")
 HOLD_REASONS: Final = ("connection", "leader", "silence", "tick", "sequence", "order")
 DROP_REASONS: Final = ("foreign", "stalled")
-REFUSAL_REASONS: Final = ("unauthorized", "late", "expired", "revoked", "forbidden")
+LIMITS: Final = (
+    "connections_address",
+    "connections_user",
+    "requests",
+    "messages",
+    "message_bytes",
+    "subscriptions",
+    "channels",
+    "replays",
+    "replay_age",
+)
+"""By name, as they are counted."""
+REFUSAL_REASONS: Final = ("unauthorized", "late", "expired", "revoked", "forbidden", *LIMITS)
 
 
 class Metrics:
@@ -47,7 +60,8 @@ class Metrics:
         refusals = Counter(
             "mesh_refusals_total",
             "Refused: tokens that aren't valid (unauthorized), connections without one in time "
-            "(late) or whose token has expired or was revoked, and what no token granted.",
+            "(late) or whose token has expired or was revoked, what no token granted, and what "
+            "was over the limit of that name.",
             ["reason"],
             registry=self._registry,
         )
@@ -70,8 +84,9 @@ class Metrics:
 
     def refused(self, error: MeshError) -> None:
         """Count *error*, if it refuses what a client may not have."""
-        if error.code in self._refusals:
-            self.refuse(error.code)
+        reason = error.limit if isinstance(error, (BusyError, BeyondError)) else error.code
+        if reason in self._refusals:
+            self.refuse(reason)
 
     def resync(self, reason: str) -> None:
         """Count a hold of the live feed."""

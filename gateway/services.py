@@ -6,16 +6,20 @@ import random
 from dataclasses import dataclass
 from typing import Final
 
+from jarvis_mesh.config.settings import Settings
 from jarvis_mesh.gateway.deadlines import Deadlines
 from jarvis_mesh.gateway.encoded_runs import EncodedRuns
 from jarvis_mesh.gateway.fanout import Fanout
+from jarvis_mesh.gateway.limits import ClientLimits
 from jarvis_mesh.gateway.live_feed import LiveFeed
 from jarvis_mesh.gateway.log_pages import LogPages
 from jarvis_mesh.gateway.log_reader import LogReader
 from jarvis_mesh.gateway.metrics import Metrics
 from jarvis_mesh.gateway.publishing import Publishing
+from jarvis_mesh.gateway.replay_age import ReplayAge
 from jarvis_mesh.gateway.service_calls import ServiceCalls
 from jarvis_mesh.gateway.tokens import Tokens
+from jarvis_mesh.gateway.turns import Turns
 from jarvis_mesh.schema.clock import Clock
 
 MAX_RETRY_MS: Final = 2_000
@@ -33,16 +37,14 @@ class Services:
     calls: ServiceCalls
     tokens: Tokens
     deadlines: Deadlines
+    limits: ClientLimits
+    replay_age: ReplayAge
+    turns: Turns
     fanout: Fanout
     encoded_runs: EncodedRuns
     metrics: Metrics
     clock: Clock
-    heartbeat: float
-    """Seconds after which a client that was sent nothing is sent a heartbeat."""
-    auth_timeout: float
-    """Seconds that a client has for its first token."""
-    stalled_after: float
-    """Seconds after which a client that takes nothing at all is ended."""
+    settings: Settings
 
     def retry_ms(self) -> int:
         """Return when one client that is sent away should come back."""

@@ -36,6 +36,8 @@ class UpgradeRequest(NamedTuple):
     """Such as `HTTP/1.1`."""
     headers: list[tuple[bytes, bytes]]
     """Names in lower case."""
+    peer: str | None = None
+    """The address that it comes from; `None` if it isn't known."""
 
 
 class Upgraded(Protocol):

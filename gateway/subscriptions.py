@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from jarvis_mesh.gateway.access import LIMITS, Grants
+from jarvis_mesh.gateway.access import Grants
 from jarvis_mesh.gateway.catchup import Missing
 from jarvis_mesh.gateway.conflation import Conflation
 from jarvis_mesh.gateway.feed import Feed
+from jarvis_mesh.gateway.limits import Visit
+from jarvis_mesh.gateway.over_limit import BeyondError
 from jarvis_mesh.gateway.page import Run
 from jarvis_mesh.gateway.sender import Sender
 from jarvis_mesh.gateway.services import Services
@@ -18,7 +20,6 @@ from jarvis_mesh.schema.cursor import Since
 from jarvis_mesh.schema.errors import (
     DuplicateSubscriptionError,
     ForbiddenError,
-    LimitError,
     UnknownSubscriptionError,
 )
 from jarvis_mesh.schema.filters import Filter
@@ -85,11 +86,13 @@ class Subscriptions:
         sender: Says things to the client.
         services: What all connections of the gateway share.
         tasks: Owns the replays.
+        visit: Counts them.
     """
 
-    __slots__ = ("_open", "_sender", "_services", "_tasks", "shared")
+    __slots__ = ("_open", "_sender", "_services", "_tasks", "_visit", "shared")
 
-    def __init__(self, sender: Sender, services: Services, tasks: TaskScope) -> None:
+    def __init__(self, sender: Sender, services: Services, tasks: TaskScope, visit: Visit) -> None:
+        self._visit = visit
         self.shared = SharedFeed(sender, services, tasks)
         self._sender = sender
         self._services = services
@@ -104,14 +107,17 @@ class Subscriptions:
 
         Raises:
             DuplicateSubscriptionError: there is one of that name.
-            LimitError: there are too many, or "last" finds too much.
+            LimitError: there are too many, "last" finds too much, or it goes back too far.
+            RateLimitedError: there are too many replays.
             UnavailableError, DeadlineError: NATS is away.
         """
         if request.sub in self._open:
             raise DuplicateSubscriptionError(f"there is a subscription {request.sub!r} already")
-        if len(self._open) >= LIMITS.subscriptions:
-            raise LimitError(f"a connection has at most {LIMITS.subscriptions} subscriptions")
-        feed = Feed(filters, self._services)
+        most = self._services.settings.max_subscriptions
+        if len(self._open) >= most:
+            message = f"a connection has at most {most} subscriptions"
+            raise BeyondError("subscriptions", message)
+        feed = Feed(filters, self._services, self._visit)
         try:
             cursor = await feed.open(since)
         except BaseException:

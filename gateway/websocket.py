@@ -13,8 +13,10 @@ from jarvis_mesh.gateway.connection import Connection
 from jarvis_mesh.gateway.formats import Cbor, Json, choose_format
 from jarvis_mesh.gateway.gateway import Gateway
 from jarvis_mesh.gateway.handshake import refusal
+from jarvis_mesh.gateway.http_admission import knock
 from jarvis_mesh.gateway.http_errors import refusal as refused
 from jarvis_mesh.gateway.lifetime import live_out
+from jarvis_mesh.gateway.limits import Visit
 from jarvis_mesh.gateway.outbox import QueuedOutbox
 from jarvis_mesh.gateway.sender import Sender
 from jarvis_mesh.gateway.sockets import transport_of
@@ -31,23 +33,32 @@ async def serve_websocket(websocket: WebSocket, gateway: Gateway) -> None:
         await websocket.send_denial_response(PlainTextResponse(f"{text}\n", status))
         return
     try:
+        address = knock(websocket, gateway)
         authorization = websocket.headers.getlist("authorization")
         grants = await gateway.services.tokens.authenticate_handshake(authorization)
+        visit = gateway.services.limits.visit(address, None if grants is None else grants.user)
     except MeshError as error:
         await websocket.send_denial_response(refused(error, gateway.metrics))
         return
-    await websocket.accept(form.subprotocol if offered else None)
-    await _serve(websocket, gateway, form, grants)
+    try:
+        await websocket.accept(form.subprotocol if offered else None)
+        await _serve(websocket, gateway, form, grants, visit)
+    finally:
+        visit.end()
 
 
 async def _serve(
-    websocket: WebSocket, gateway: Gateway, form: Json | Cbor, grants: Grants | None
+    websocket: WebSocket,
+    gateway: Gateway,
+    form: Json | Cbor,
+    grants: Grants | None,
+    visit: Visit,
 ) -> None:
     transport = transport_of(websocket.scope)
     outbox = QueuedOutbox(gateway.settings.high_water_bytes, form.separator, transport)
     tasks = TaskScope(gateway.tasks)
     sender = Sender(form, outbox, gateway.services.encoded_runs)
-    connection = Connection(sender, grants, gateway.services, tasks)
+    connection = Connection(sender, grants, gateway.services, tasks, visit)
     with gateway.serving(connection):
         connection.welcome()
         try:

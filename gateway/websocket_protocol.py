@@ -14,6 +14,7 @@ from collections import deque
 from typing import Final
 
 from uvicorn.server import ServerState
+from websockets.exceptions import PayloadTooBig
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import SEND_EOF, Protocol, Side, State
 
@@ -23,12 +24,12 @@ from jarvis_mesh.gateway.formats import Cbor, Json
 from jarvis_mesh.gateway.gateway import Gateway
 from jarvis_mesh.gateway.handshake import SILENT, Answer, answer, refused
 from jarvis_mesh.gateway.key_store import UnknownKeyError
+from jarvis_mesh.gateway.limits import Visit
 from jarvis_mesh.gateway.sender import Sender
 from jarvis_mesh.gateway.socket_outbox import SocketOutbox
 from jarvis_mesh.gateway.sockets import UpgradeRequest
 from jarvis_mesh.gateway.task_scope import TaskScope
 from jarvis_mesh.schema.errors import MeshError
-from jarvis_mesh.schema.wire import MAX_MESSAGE_BYTES
 
 _BUFFER: Final = memoryview(bytearray(4096))
 """Where all connections' bytes arrive, to be taken at once. It is small so that one client can't
@@ -64,7 +65,7 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
         self._server_state = server_state
         self._tasks = TaskScope(gateway.tasks)
         self._websocket = Protocol(
-            Side.SERVER, state=State.OPEN, max_size=MAX_MESSAGE_BYTES, logger=SILENT
+            Side.SERVER, state=State.OPEN, max_size=gateway.settings.message_bytes, logger=SILENT
         )
         self._partial: bytearray | None = None
         """The message of which fragments have come."""
@@ -96,20 +97,24 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
         if not self._transport.is_closing():
             self._conclude(answered)
             self._transport.resume_reading()
+        elif answered.visit is not None:
+            answered.visit.end()
 
     def _conclude(self, answered: Answer) -> None:
-        if answered.form is not None:
-            self._open(answered.form, answered.response, answered.grants)
+        if answered.form is not None and answered.visit is not None:
+            self._open(answered.form, answered.response, answered.grants, answered.visit)
         else:
             self._transport.write(answered.response)
             self._transport.close()
 
-    def _open(self, form: Json | Cbor, response: bytes, grants: Grants | None) -> None:
+    def _open(
+        self, form: Json | Cbor, response: bytes, grants: Grants | None, visit: Visit
+    ) -> None:
         gateway = self._gateway
         limit = gateway.settings.high_water_bytes
         outbox = self._outbox = SocketOutbox(self._transport, self._websocket, form, limit)
         sender = Sender(form, outbox, gateway.services.encoded_runs)
-        self._connection = Connection(sender, grants, gateway.services, self._tasks)
+        self._connection = Connection(sender, grants, gateway.services, self._tasks, visit)
         gateway.add(self._connection)
         self._connection.welcome()
         outbox.open(response)
@@ -196,6 +201,8 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
         """Send the answers that the protocol itself has: pongs and close frames."""
         replies = self._websocket.data_to_send()
         is_ending = SEND_EOF in replies
+        if isinstance(self._websocket.parser_exc, PayloadTooBig):
+            self._gateway.metrics.refuse("message_bytes")
         if is_ending and self._connection is not None:
             self._connection.hang_up()  # before the close frame: what its group has collected
         if replies and self._outbox is not None:

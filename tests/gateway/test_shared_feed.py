@@ -15,6 +15,7 @@ from typing import Any, cast
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from jarvis_mesh.config.settings import Settings
 from jarvis_mesh.gateway.access import ANYBODY
 from jarvis_mesh.gateway.encoded_runs import EncodedRuns
 from jarvis_mesh.gateway.endpoint import Endpoint
@@ -23,6 +24,7 @@ from jarvis_mesh.gateway.flusher import Flusher
 from jarvis_mesh.gateway.formats import JSON
 from jarvis_mesh.gateway.interest import Interest
 from jarvis_mesh.gateway.latch import Latch
+from jarvis_mesh.gateway.limits import ClientLimits
 from jarvis_mesh.gateway.metrics import Metrics
 from jarvis_mesh.gateway.outbox import Burst, Outbox
 from jarvis_mesh.gateway.page import Page
@@ -105,6 +107,9 @@ class Live:
         self.position = event.seq
 
 
+NOBODYS_VISIT = ClientLimits(Settings(), ManualClock()).visit(None, None)
+
+
 @dataclass(eq=False)
 class Part:
     """A live subscription."""
@@ -141,14 +146,14 @@ class Stage:
                 fanout=Fanout(Flusher(self.clock, 0.01)),
                 metrics=Metrics(),
                 clock=self.clock,
-                stalled_after=1e9,
+                settings=Settings(stalled_after=86_400),
             ),
         )
         sender = Sender(JSON, cast(Outbox, self.socket), EncodedRuns())
         self.sender = sender
         sender.on_failure = self.fail
         self.shared = SharedFeed(sender, services, TaskScope(tasks))
-        self.endpoint = Endpoint(sender, self.shared, services, ANYBODY)
+        self.endpoint = Endpoint(sender, self.shared, services, ANYBODY, NOBODYS_VISIT)
         self.parts: dict[str, Part] = {}
         self.told: dict[str, Told] = {}
         self.wanted: dict[str, list[int]] = {}
