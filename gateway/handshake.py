@@ -20,7 +20,7 @@ from websockets.utils import accept_key
 from jarvis_mesh.gateway.access import Grants
 from jarvis_mesh.gateway.formats import SOCKET_FORMATS, Cbor, Json, choose_format
 from jarvis_mesh.gateway.gateway import Gateway
-from jarvis_mesh.gateway.http_errors import STATUS
+from jarvis_mesh.gateway.http_errors import STATUS, advice
 from jarvis_mesh.gateway.key_store import UnknownKeyError
 from jarvis_mesh.gateway.limits import Visit
 from jarvis_mesh.gateway.sockets import UpgradeRequest
@@ -90,8 +90,7 @@ def refused(error: MeshError, gateway: Gateway) -> Answer:
     gateway.metrics.refused(error)
     status = HTTPStatus(STATUS[error.code])
     response = _JUDGE.reject(status, f"{error.message}\n")
-    if status is HTTPStatus.UNAUTHORIZED:
-        response.headers["WWW-Authenticate"] = "Bearer"
+    response.headers.update(advice(error))
     return Answer(response.serialize())
 
 

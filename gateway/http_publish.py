@@ -38,7 +38,7 @@ async def post_events(request: Request, gateway: Gateway) -> Response:
     """
     try:
         grants = (await admit(request, gateway)).grants
-        content = await _content(request, gateway.settings.message_bytes)
+        content = await _content(request, gateway)
         several = content if isinstance(content, list) else [content]
         if len(several) > MAX_EVENTS:
             raise LimitError(f"at most {MAX_EVENTS:,} events at once")
@@ -75,17 +75,18 @@ def _parse(event: object) -> Publish:
     return request
 
 
-async def _content(request: Request, max_bytes: int) -> object:
+async def _content(request: Request, gateway: Gateway) -> object:
     """Return what the body holds.
 
     Raises:
-        TooLargeError: over *max_bytes*.
+        TooLargeError: over the limit of a message.
         BadRequestError: neither JSON nor CBOR.
     """
-    body = bytearray()
+    body, max_bytes = bytearray(), gateway.settings.message_bytes
     async for chunk in request.stream():
         body += chunk
         if len(body) > max_bytes:
+            gateway.metrics.refuse("message_bytes")
             raise TooLargeError(f"a body has at most {max_bytes:,} bytes")
     if request.headers.get("content-type", "").partition(";")[0].strip() != CBOR_TYPE:
         return decode_json(bytes(body))
