@@ -126,6 +126,8 @@ async def _event_source(request: Request, gateway: Gateway) -> Response:
     """Answer a browser's EventSource, which can send no token but in the URL."""
     params, token = request.query_params, None
     if gateway.settings.query_tokens and _TOKEN in params:
+        if len(params.getlist(_TOKEN)) > 1 or "authorization" in request.headers:
+            raise BadRequestError("access_token: one token, in one way (RFC 6750, section 2)")
         token = params[_TOKEN]
         params = QueryParams([(key, text) for key, text in params.multi_items() if key != _TOKEN])
     client = await admit(request, gateway, token)
