@@ -113,10 +113,14 @@ async def test_after_its_end_a_token_publishes_nothing_and_calls_nobody(
         expires = (await client.next())["expires"]
         while (await client.ask("ping"))["op"] == "pong" and time.time() < expires - 0.05:
             pass
-        with pytest.raises(websockets.ConnectionClosed) as closed:
+
+        async def go_on() -> None:
             while True:
                 await client.socket.send(lines(publish, request))
                 await client.next()
+
+        with pytest.raises(websockets.ConnectionClosed) as closed:
+            await go_on()
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1008
         done = len(called)
