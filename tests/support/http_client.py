@@ -110,10 +110,10 @@ async def get_json(url: str, **options: Any) -> tuple[int, Any]:
         return answer.status, json.loads(await answer.text())
 
 
-async def next_block(answer: HttpAnswer) -> dict[str, Any]:
+async def next_block(answer: HttpAnswer, *, within: float = 10.0) -> dict[str, Any]:
     """Return the fields of the next server-sent event, its data parsed."""
     fields: dict[str, Any] = {}
-    for line in (await answer.until("\n\n")).split("\n"):
+    for line in (await answer.until("\n\n", within=within)).split("\n"):
         name, _, value = line.partition(":")
         fields[name or "comment"] = value.removeprefix(" ")
     if "data" in fields:

@@ -1,0 +1,1 @@
+"""Everything that no honest client says, thrown at a gateway: `scripts/fuzz`."""
