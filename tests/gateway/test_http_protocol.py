@@ -166,6 +166,19 @@ async def test_too_large_a_head_is_refused_before_it_is_whole(parts: tuple[bytes
         )
 
 
+async def test_too_large_a_trailer_is_refused_before_it_is_whole() -> None:
+    async with serving(PATIENT) as served:
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(CHUNKED)
+        await wait_until(
+            lambda: [each._awaited for each in served.connections] == [_Awaited.BODY], "a head"
+        )
+        writer.write(b"0\r\nX: " + b"a" * 5000)
+        async with asyncio.timeout(10):
+            assert (await _read_all(reader)).startswith(b"HTTP/1.1 431 ")
+        writer.transport.abort()
+
+
 async def test_a_large_body_beside_a_small_head_is_none() -> None:
     head = POST.replace(b"10", b"500000").replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
     async with serving(PATIENT) as served:
