@@ -10,12 +10,16 @@ import pytest
 import structlog
 
 from jarvis_mesh.cli import main as cli
-from jarvis_mesh.cli.failures import fail, mesh_error_in, without_passwords
+from jarvis_mesh.cli.failures import fail, mesh_error_in, without_secrets
 from jarvis_mesh.cli.logs import set_up_logs
 from jarvis_mesh.schema.errors import SetupError, UnavailableError
 from tests.support.up import run_mesh
 
 URL = "nats://admin:hush@127.0.0.1:4222"
+JWT = (
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbGljZSIsImV4cCI6MTkwMDAwMDAwMH0"
+    ".c2lnbmF0dXJlLW9mLXRoaXMtdG9rZW4"
+)
 
 
 async def test_help_lists_every_command_and_imports_none() -> None:
@@ -50,7 +54,7 @@ async def test_version_and_typing_errors() -> None:
     assert "Did you mean 'gateway'?" in stderr
 
 
-def test_an_error_of_ours_is_one_line_without_passwords(
+def test_an_error_of_ours_is_one_line_without_secrets(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -82,18 +86,44 @@ def test_the_first_of_our_errors_is_found_unless_there_is_a_bug_among_them() -> 
 
 def test_passwords_are_cut_out_of_any_text() -> None:
     text = f"a {URL},nats://b:hush@c and http://x/y:z@w"
-    assert without_passwords(text) == (
+    assert without_secrets(text) == (
         "a nats://admin:…@127.0.0.1:4222,nats://b:…@c and http://x/y:z@w"
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (
+            f"GET /v1/events?access_token={JWT}&channel=all",
+            "GET /v1/events?access_token=…&channel=all",
+        ),
+        ("?channel=all&access_token=opaque", "?channel=all&access_token=…"),
+        ('{"access_token": "opaque"}', '{"access_token": "…"}'),
+        (f"Authorization: Bearer {JWT}", "Authorization: Bearer …"),
+        ("authorization: bearer opaque-1.2", "authorization: bearer …"),
+        (f"token='{JWT}'", "token='…'"),
+        (f"a {JWT[:60]} b", "a … b"),
+        ("eyJust a word, the bearer of news", "eyJust a word, the bearer of news"),
+    ],
+)
+def test_tokens_are_cut_out_of_any_text(text: str, shown: str) -> None:
+    assert without_secrets(text) == shown
+
+
+def test_what_others_say_cant_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        fail(UnavailableError("the gateway says \x1b]0;hello\x07\u202e"))
+    assert capsys.readouterr().err == "mesh: the gateway says \\x1b]0;hello\\x07\\u202e\n"
+
+
 def test_the_example_of_a_url_stays_as_it_is() -> None:
     example = "write nats://user:password@host:4222 (or"
-    assert without_passwords(example) == example
-    assert without_passwords("nats://user:password@hosts") == "nats://user:…@hosts"
+    assert without_secrets(example) == example
+    assert without_secrets("nats://user:password@hosts") == "nats://user:…@hosts"
 
 
-def test_logs_are_lines_on_stderr_without_passwords(capsys: pytest.CaptureFixture[str]) -> None:
+def test_logs_are_lines_on_stderr_without_secrets(capsys: pytest.CaptureFixture[str]) -> None:
     root = logging.getLogger()
     before = root.handlers[:], root.level
     try:
@@ -102,12 +132,19 @@ def test_logs_are_lines_on_stderr_without_passwords(capsys: pytest.CaptureFixtur
         logging.getLogger("nats").warning("lost %s", URL)
         logging.getLogger("nats").info("not said")
         structlog.get_logger("jarvis_mesh.tests").error("failed", exc_info=ValueError(URL))
+        structlog.get_logger("jarvis_mesh.tests").error("failed", exc_info=ValueError(JWT))
+        structlog.get_logger("jarvis_mesh.tests").info("asked", url=f"/?access_token={JWT}")
+        logging.getLogger("any").warning("Authorization: Bearer %s", JWT)
+        logging.getLogger("any").warning("\x1b[2J%s", "one\n12:00:00 [info] forged")
     finally:
         structlog.reset_defaults()
         root.handlers[:], root.level = before
     out, err = capsys.readouterr()
     assert out == ""
     assert "hush" not in err
+    assert JWT.split(".")[2] not in err
+    assert "\x1b" not in err
+    assert not any(line.startswith("12:00:00") for line in err.splitlines())
     assert "nats://admin:…@127.0.0.1:4222" in err
     assert "ValueError" in err
     assert "not said" not in err
