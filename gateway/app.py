@@ -18,6 +18,7 @@ from starlette.websockets import WebSocket
 from jarvis_mesh.config.settings import Settings
 from jarvis_mesh.gateway.gateway import Gateway
 from jarvis_mesh.gateway.guard import GuardMiddleware
+from jarvis_mesh.gateway.headers import HeadersMiddleware
 from jarvis_mesh.gateway.http_events import get_events
 from jarvis_mesh.gateway.http_publish import post_events
 from jarvis_mesh.gateway.metrics import CONTENT_TYPE
@@ -26,8 +27,10 @@ from jarvis_mesh.gateway.worker_metrics import WorkerMetrics
 
 CANCEL_AGAIN_AFTER: Final = 0.5
 _PAGE_HEADERS: Final = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
-    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
 }
 
 
@@ -81,7 +84,10 @@ def create_app(
             Route("/v1/events", events, methods=["GET", "POST"]),
             WebSocketRoute("/v1/ws", websocket),
         ],
-        middleware=[Middleware(GuardMiddleware, guard=served.guard)],
+        middleware=[
+            Middleware(HeadersMiddleware, guard=served.guard),  # on what the guard refuses too
+            Middleware(GuardMiddleware, guard=served.guard),
+        ],
         lifespan=lambda _app: _living(served),
     )
 
