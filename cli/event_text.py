@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 from rich.text import Text
 
+from jarvis_mesh.cli.printable import printable
 from jarvis_mesh.schema.event import Event
 from jarvis_mesh.schema.json_value import JSON
 
@@ -33,15 +34,6 @@ _OBEYED: Final = re.compile(
 )
 
 
-def printable(text: str) -> str:
-    """Return *text* with everything that isn't printable written as an escape."""
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
-
-
 def event_line(event: Event) -> Text:
     """Return one line: local time, type, who said it about what, what it says."""
     style = _STYLES.get(event.type.partition(":")[0], "")
@@ -50,7 +42,7 @@ def event_line(event: Event) -> Text:
     return Text.assemble(
         (_local_time(event.timestamp), "dim"),
         " ",
-        (f"{event.type:<20}", f"bold {'red' if failed else style}".strip()),
+        (f"{printable(event.type):<20}", f"bold {'red' if failed else style}".strip()),
         " ",
         printable(event.source if about is None else f"{event.source}/{about}"),
         "  ",

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, NoReturn
 
+from jarvis_mesh.cli.printable import printable
 from jarvis_mesh.schema.errors import MeshError, UnauthorizedError, UnavailableError
 
 NATS_ADVICE: Final = "start `mesh up`, or name one by --nats"
@@ -17,15 +18,17 @@ _TOKEN_ADVICE: Final = "`mesh token --user U` makes one; set MESH_TOKEN to it"  
 _PASSWORD: Final = re.compile(r"(?<=://)(?!user:password@host:)([^\s/@:]*):[^\s/@]+@")
 """All but the example that our own messages give."""
 _TOKEN: Final = re.compile(
-    r"\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]*)?"  # a JWT, wherever it stands
-    r"|(?<=access_token=)[^\s&\"']+"
-    r"|(?<=[Bb]earer )[^\s\"']{12,}"
+    r"""(?P<name>\baccess_token["']?\s*[=:]\s*["']?)[^\s&"',;]+"""
+    r"""|(?P<scheme>\b[Bb]earer\s+)[^\s&"',;]{8,}"""
+    r"|\beyJ[\w-]*(\.[\w-]*){1,4}"
 )
+"""What follows `access_token=` or `Bearer`, and what looks like a JWT (RFC 7519, section 3.1)."""
 
 
 def without_secrets(text: str) -> str:
     """Return *text* with the password of every URL in it, and every token, replaced by `…`."""
-    return _TOKEN.sub("…", _PASSWORD.sub(r"\1:…@", text))
+    without = _PASSWORD.sub(r"\1:…@", text)
+    return _TOKEN.sub(lambda match: f"{match['name'] or match['scheme'] or ''}…", without)
 
 
 def mesh_error_in(error: BaseException) -> MeshError | None:
@@ -66,5 +69,5 @@ def fail(error: BaseException) -> NoReturn:
         raise error
     else:
         line = f"a bug: {type(error).__name__}: {error}; MESH_DEBUG=1 shows where"
-    print(f"mesh: {without_secrets(' '.join(line.split()))}", file=sys.stderr)
+    print(f"mesh: {printable(without_secrets(' '.join(line.split())))}", file=sys.stderr)
     sys.exit(1)

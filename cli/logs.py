@@ -1,4 +1,5 @@
-"""Logs for people, on stderr: no payloads (nobody logs them) and no passwords (cut out here)."""
+"""Logs for people, on stderr: no payloads (nobody logs them), no passwords and tokens (cut out
+here), and no text of others that a terminal obeys or that makes a line of its own."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
 from jarvis_mesh.cli.failures import without_secrets
+from jarvis_mesh.cli.printable import printable
 
 
 def set_up_logs() -> None:
@@ -20,12 +22,13 @@ def set_up_logs() -> None:
     ]
     render: list[Processor] = [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        _make_printable,
         structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(),
             # The default shows the local variables: among them are URLs with passwords.
             exception_formatter=structlog.dev.plain_traceback,
         ),
-        _cut_out_passwords,
+        _cut_out_secrets,
     ]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
@@ -41,5 +44,12 @@ def set_up_logs() -> None:
     )
 
 
-def _cut_out_passwords(_logger: WrappedLogger, _method: str, rendered: EventDict | str) -> str:
+def _make_printable(_logger: WrappedLogger, _method: str, said: EventDict) -> EventDict:
+    """Before colours are added. Tracebacks keep their lines: they aren't there yet."""
+    return {
+        key: printable(value) if isinstance(value, str) else value for key, value in said.items()
+    }
+
+
+def _cut_out_secrets(_logger: WrappedLogger, _method: str, rendered: EventDict | str) -> str:
     return without_secrets(str(rendered))

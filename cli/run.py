@@ -23,6 +23,7 @@ import typer
 from jarvis_mesh.cli.failures import without_secrets
 from jarvis_mesh.cli.local import nats_credentials, nats_url
 from jarvis_mesh.cli.logs import set_up_logs
+from jarvis_mesh.cli.printable import printable
 from jarvis_mesh.cli.published_command import NO_PATIENCE, START_PATIENCE, PublishedCommand
 from jarvis_mesh.cli.terminal_mode import STDIN
 from jarvis_mesh.publishers import (
@@ -145,4 +146,4 @@ def _set_up_logs() -> None:
 
 
 def _say(sentence: str) -> None:
-    print(f"mesh: {without_secrets(sentence)}", file=sys.stderr)
+    print(f"mesh: {printable(without_secrets(sentence))}", file=sys.stderr)

@@ -12,11 +12,12 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
-from jarvis_mesh.cli.event_text import event_line, json_line, printable
+from jarvis_mesh.cli.event_text import event_line, json_line
 from jarvis_mesh.cli.failures import advising, advising_token
 from jarvis_mesh.cli.local import gateway_token, gateway_url
 from jarvis_mesh.cli.logs import set_up_logs
 from jarvis_mesh.cli.output import Output
+from jarvis_mesh.cli.printable import printable
 from jarvis_mesh.cli.racing import unless
 from jarvis_mesh.cli.since import parse_since_option
 from jarvis_mesh.cli.stopping import StopSignals

@@ -18,21 +18,23 @@ from starlette.websockets import WebSocket
 from jarvis_mesh.config.settings import Settings
 from jarvis_mesh.gateway.gateway import Gateway
 from jarvis_mesh.gateway.guard import GuardMiddleware
+from jarvis_mesh.gateway.headers import HeadersMiddleware
 from jarvis_mesh.gateway.http_admission import admit
 from jarvis_mesh.gateway.http_errors import refusal
 from jarvis_mesh.gateway.http_events import get_events
 from jarvis_mesh.gateway.http_publish import post_events
 from jarvis_mesh.gateway.metrics import CONTENT_TYPE
-from jarvis_mesh.gateway.response_headers import ResponseHeaders
 from jarvis_mesh.gateway.websocket import serve_websocket
 from jarvis_mesh.gateway.worker_metrics import WorkerMetrics
 from jarvis_mesh.schema.errors import MeshError
 
 CANCEL_AGAIN_AFTER: Final = 0.5
-_PAGE_POLICY: Final = (
-    "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; "
-    "form-action 'none'"
-)
+_PAGE_HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+}
 
 
 def create_app(
@@ -90,7 +92,7 @@ def create_app(
             WebSocketRoute("/v1/ws", websocket),
         ],
         middleware=[
-            Middleware(ResponseHeaders, guard=served.guard),
+            Middleware(HeadersMiddleware, guard=served.guard),  # on what the guard refuses too
             Middleware(GuardMiddleware, guard=served.guard),
         ],
         lifespan=lambda _app: _living(served),
@@ -110,4 +112,4 @@ async def _living(gateway: Gateway) -> AsyncIterator[None]:
 
 async def _index(_request: Request) -> Response:
     page = files("jarvis_mesh.gateway").joinpath("index.html").read_text()
-    return HTMLResponse(page, headers={"Content-Security-Policy": _PAGE_POLICY})
+    return HTMLResponse(page, headers=_PAGE_HEADERS)

@@ -50,7 +50,7 @@ class _Awaited(Enum):
 
 
 class _TooLargeError(Exception):
-    """Ends the parsing of a head. Within this module only."""
+    """Ends the parsing of a request, for `send_400_response` to answer."""
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -118,22 +118,19 @@ class HttpProtocol(HttpToolsProtocol):
         self._awaited = _Awaited.HEAD
         cast(dict[str, Any], self.scope)["extensions"] = {TRANSPORT: self.transport}
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._awaited is _Awaited.BODY:
-            return  # a trailer, which uvicorn would put among what the app has read already
-        super().on_header(name, value)
-        if len(self.headers) > MAX_FIELDS:
-            self._refuse_head()
-
     def on_headers_complete(self) -> None:
         # Nearly always all that has come is less: then there is nothing to add up.
         if self._idle_bytes > self._limits.max_header_bytes:
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-            if size > self._limits.max_header_bytes:
-                self._refuse_head()
+            self._is_too_large = size > self._limits.max_header_bytes
+        if self._is_too_large or len(self.headers) > MAX_FIELDS:
+            self._is_too_large = True
+            raise _TooLargeError
         self._awaited = _Awaited.BODY
         self._is_further = True
         super().on_headers_complete()
+        if not self.parser.should_upgrade():
+            self.headers = []  # for trailers, which don't belong among what the app has read
 
     def on_body(self, body: bytes) -> None:
         self._is_further = True
@@ -178,10 +175,6 @@ class HttpProtocol(HttpToolsProtocol):
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         else:
             self._refuse(HTTPStatus.BAD_REQUEST)
-
-    def _refuse_head(self) -> None:
-        self._is_too_large = True
-        raise _TooLargeError
 
     def _set_timer(self) -> None:
         self._stop_timer()

@@ -5,10 +5,8 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from jarvis_mesh.cli.event_text import event_line, json_line, printable
+from jarvis_mesh.cli.event_text import event_line, json_line
 from jarvis_mesh.schema.event import Event, Metadata, new_id
 
 HOSTILE = "\x1b]0;owned\x07\x9b31m\u202egnp\u2028\r\n\x7f"
@@ -52,6 +50,7 @@ def test_a_megabyte_becomes_a_short_line() -> None:
         event_of({"output": HOSTILE, HOSTILE: HOSTILE, "deep": [{"x": HOSTILE}]}),
         event_of(HOSTILE),
         event_of({"a": 1}, entity=HOSTILE[:20], user="u"),
+        Event(id=new_id(1), type=HOSTILE, source=HOSTILE, timestamp=1, payload=None),
     ],
 )
 def test_nothing_in_an_event_reaches_the_terminal_raw(event: Event) -> None:
@@ -59,10 +58,3 @@ def test_nothing_in_an_event_reaches_the_terminal_raw(event: Event) -> None:
     line = json_line(event, "1:2")
     assert not re.search("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e]", line)
     assert json.loads(line) == {"cursor": "1:2", "event": event.to_map()}
-
-
-@given(st.text())
-def test_printable_text_is_left_alone_and_the_rest_is_escaped(text: str) -> None:
-    shown = printable(text)
-    assert shown.isprintable()
-    assert shown == text or not text.isprintable()

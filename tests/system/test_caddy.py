@@ -1,57 +1,90 @@
-"""Clients behind the reverse proxy of config/Caddyfile, over its TLS."""
+"""Behind config/Caddyfile clients are served as without it, and can't say they are others."""
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 import websockets
 
 from jarvis_mesh.cli.embedded import NatsServer
-from jarvis_mesh.client import Mesh
+from jarvis_mesh.gateway.addresses import Proxies
 from tests.support.caddy import caddy
 from tests.support.certificates import Certificates
 from tests.support.gateway import gateway
-from tests.support.http_client import SSE, ask, next_block, next_event
+from tests.support.http_client import SSE, ask, get_json, next_block, next_event
 from tests.support.plain_client import connect
-from tests.support.publishing import TestPublisher, make_event
-from tests.support.tokens import SECRET, bearer, token_for
+from tests.support.publishing import TestPublisher
+from tests.support.waiting import wait_until
 
 
-async def test_clients_see_events_through_it_and_strangers_nothing(
-    nats_server: NatsServer,
-    events: TestPublisher,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.fixture
+def files(tmp_path: Path) -> Certificates:
+    return Certificates(tmp_path)
+
+
+async def test_a_websocket_and_a_stream_see_an_event_over_its_tls(
+    nats_server: NatsServer, events: TestPublisher, files: Certificates, tmp_path: Path
 ) -> None:
-    files = Certificates(tmp_path)
-    headers = bearer(token_for("alice"))
-    async with (
-        gateway(nats_server, jwt_secret=SECRET, trusted_proxies=("127.0.0.1",)) as first,
-        gateway(nats_server, jwt_secret=SECRET, trusted_proxies=("127.0.0.1",)) as second,
-        caddy(files, tmp_path, *(urlsplit(each.url).netloc for each in (first, second))) as url,
-    ):
-        await first.ready()
-        await second.ready()
-        trusting = {"ssl": files.client(), "additional_headers": headers}
-        named = headers | {"Host": urlsplit(url).netloc}
+    trust = files.client()
+    async with gateway(nats_server) as mesh:
+        await mesh.ready()
         async with (
-            connect(url, "mesh.v1.cbor", **trusting) as client,
-            ask(url, SSE, channels=("all",), headers=named, tls=files.client()) as stream,
+            caddy(files, tmp_path, f"127.0.0.1:{mesh.settings.port}") as url,
+            connect(url, ssl=trust, origin=url) as client,  # which is its own
+            ask(url, SSE, channels=("all",), tls=trust, headers={"Host": "localhost"}) as stream,
         ):
             await client.subscribe("all")
-            while (await next_block(stream)).get("event") != "live":
-                pass
-            seq = await events.publish(make_event(user="alice"))
+            await next_block(stream)
+            seq = await events.publish()
             assert (await client.expect("event"))["seq"] == seq
             assert (await next_event(stream))["data"]["seq"] == seq
-        with pytest.raises(websockets.InvalidStatus) as refusal:
-            async with connect(url, ssl=files.client(), additional_headers=bearer("nonsense")):
-                pass
-        assert refusal.value.response.status_code == 401
-        async with connect(url, ssl=files.client()) as stranger:
-            assert (await stranger.next())["auth"] == "required"
-        monkeypatch.setenv("SSL_CERT_FILE", str(files.ca))
-        async with Mesh.connect(url, token=token_for("alice")) as mesh:
-            await mesh.subscribe("all").ready()
+            with pytest.raises(websockets.InvalidStatus, match="403"):
+                async with connect(url, ssl=trust, origin="https://evil.example"):
+                    pass
+
+
+async def test_when_one_gateway_stops_new_clients_get_another(
+    nats_server: NatsServer, files: Certificates, tmp_path: Path
+) -> None:
+    trust = files.client()
+    async with gateway(nats_server) as one, gateway(nats_server) as other:
+        await one.ready()
+        await other.ready()
+        ports = [each.settings.port for each in (one, other)]
+        async with caddy(files, tmp_path, *(f"127.0.0.1:{port}" for port in ports)) as url:
+            one.drain()
+            await wait_until(lambda: not one.is_listening(), "its end")
+            for _ in range(10):
+                async with connect(url, ssl=trust) as client:
+                    await client.expect("welcome")
+                status, _ = await get_json(
+                    url, channels=("all",), since="start", tls=trust, headers={"Host": "localhost"}
+                )
+                assert status == 200
+
+
+async def test_the_gateway_is_told_who_the_client_is_and_not_who_it_says_it_is(
+    files: Certificates, tmp_path: Path
+) -> None:
+    heads: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, caddy(files, tmp_path, f"127.0.0.1:{port}") as url:
+        lie = {"Host": "localhost", "X-Forwarded-For": "203.0.113.9"}
+        async with ask(url, tls=files.client(), headers=lie) as answered:
+            assert answered.status == 200
+    (asked,) = [head for head in heads if head.startswith(b"GET /v1/events")]
+    fields = [line.split(b": ", 1) for line in asked.split(b"\r\n")[1:] if line]
+    said = [value.decode() for name, value in fields if name.lower() == b"x-forwarded-for"]
+    assert Proxies(["127.0.0.1"]).client_address("127.0.0.1", said) in ("127.0.0.1", "::1")
+    assert "203.0.113.9" not in ", ".join(said)
+    assert [value for name, value in fields if name.lower() == b"host"] == [b"localhost"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import urllib.request
 from urllib.parse import urlsplit
 
 import cbor2
@@ -331,3 +332,29 @@ async def test_asking_for_a_websocket_in_the_middle_of_a_stream_ends_both(
     writer.close()
     while "mesh_connections 0.0" not in (await mesh.get("/metrics"))[1]:
         await wait_until(lambda: True)
+
+
+async def test_a_page_of_an_allowed_origin_reads_a_stream_and_another_doesnt(
+    nats_server: NatsServer, events: TestPublisher
+) -> None:
+    async with gateway(nats_server, allowed_origins="https://app.example") as mesh:
+        await mesh.ready()
+        origin = {"Origin": "https://app.example"}
+        async with ask(mesh.url, SSE, channels=("all",), headers=origin) as stream:
+            assert stream.headers["access-control-allow-origin"] == "https://app.example"
+            assert stream.headers["x-content-type-options"] == "nosniff"
+            await next_block(stream)
+            seq = await events.publish()
+            assert (await next_event(stream))["data"]["seq"] == seq
+        origin = {"Origin": "https://evil.example"}
+        async with ask(mesh.url, SSE, channels=("all",), headers=origin) as stream:
+            assert stream.status == 403
+            assert "access-control-allow-origin" not in stream.headers
+
+
+async def test_the_page_lets_nothing_in_and_nobody_frame_it(mesh: RunningGateway) -> None:
+    with await asyncio.to_thread(urllib.request.urlopen, mesh.url) as answer:
+        policy = answer.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; ")
+    assert "script" not in policy
+    assert policy.endswith("frame-ancestors 'none'")

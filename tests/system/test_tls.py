@@ -16,6 +16,7 @@ import pytest
 
 from jarvis_mesh.cli.embedded import NatsServer
 from jarvis_mesh.gateway import certificate
+from jarvis_mesh.gateway.tls_protocol import TlsProtocol
 from jarvis_mesh.gateway.websocket_protocol import WebSocketProtocol
 from tests.support.certificates import Certificates
 from tests.support.gateway import RunningGateway, gateway
@@ -24,6 +25,7 @@ from tests.support.http_client import SSE, ask, get_json, next_block, next_event
 from tests.support.plain_client import PlainClient, connect
 from tests.support.publishing import TestPublisher
 from tests.support.up import mesh_up, run_mesh
+from tests.support.waiting import wait_until
 
 NOISE = os.urandom(5_000).hex()
 MANY = 150
@@ -167,6 +169,24 @@ async def test_a_reader_that_takes_nothing_is_closed_in_the_end(
         assert await metric(mesh, 'mesh_drops_total{reason="stalled"}') == 1
         assert await slow.close_code() == 1013
         await idle.still_lives()
+
+
+async def test_of_a_client_that_has_left_nothing_waits_for_the_garbage_collector(
+    nats_server: NatsServer, files: Certificates
+) -> None:
+    def connections() -> int:
+        return sum(type(each) is TlsProtocol for each in gc.get_objects())
+
+    async with tls_gateway(nats_server, files) as mesh:
+        gc.collect()
+        gc.disable()
+        try:
+            async with connect(mesh.url, ssl=files.client()) as client:
+                await client.subscribe("all")
+                assert connections() == 1
+            await wait_until(lambda: connections() == 0, "the last of what it had")
+        finally:
+            gc.enable()
 
 
 async def test_who_doesnt_speak_tls_is_cut_without_a_word_in_the_log(
