@@ -1,1 +1,0 @@
-"""Everything that no honest client says, thrown at a gateway: `scripts/fuzz`."""
