@@ -25,6 +25,7 @@ from jarvis_mesh.schema.errors import (
     ForbiddenError,
     InternalError,
     MeshError,
+    TooLargeError,
     UnauthorizedError,
 )
 from jarvis_mesh.schema.wire import (
@@ -252,3 +253,5 @@ def _items(data: bytes) -> Iterator[object]:
         yield from iter_items(data)
     except EventError as error:
         yield BadRequestError(error.message)
+    except TooLargeError as error:
+        yield error

@@ -41,6 +41,8 @@ class UpgradeRequest(NamedTuple):
     """Such as `HTTP/1.1`."""
     headers: list[tuple[bytes, bytes]]
     """Names in lower case."""
+    early: bytes = b""
+    """What came behind it at once: a client should wait for the answer, and many don't."""
 
 
 class Upgraded(Protocol):
@@ -53,9 +55,16 @@ class Upgraded(Protocol):
 class HttpProtocol(HttpToolsProtocol):
     """HTTP/1.1, up to where a client asks for a WebSocket."""
 
+    _received = b""
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         transport.set_write_buffer_limits(high=BUFFER_BYTES)
         super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._received = data
+        super().data_received(data)
+        self._received = b""
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -77,14 +86,33 @@ class HttpProtocol(HttpToolsProtocol):
         upgraded.upgrade(
             self.transport,
             UpgradeRequest(
-                path=httptools.parse_url(self.url).path.decode("latin-1"),
+                path=_path_of(self.url),
                 method=self.scope["method"],
                 protocol=f"HTTP/{self.scope['http_version']}",
                 headers=self.headers,
+                early=self._received[_end_of_request() :],
             ),
         )
         # Parser and protocol hold each other: without this they wait for the garbage collector.
         self.parser = None  # type: ignore[assignment]
+
+
+def _path_of(url: bytes) -> str:
+    """Return the path of a request's target; empty if there is none, as in `http://host`."""
+    try:
+        return (httptools.parse_url(url).path or b"").decode("latin-1")
+    except httptools.HttpParserInvalidURLError:
+        return ""
+
+
+def _end_of_request() -> int:
+    """Return where, in what was received last, the request ends that asks for another protocol.
+
+    The parser says it with the exception that uvicorn handles right now.
+    """
+    upgrade = sys.exception()
+    assert isinstance(upgrade, httptools.HttpParserUpgrade)  # noqa: S101 - who else would ask
+    return int(upgrade.args[0])
 
 
 def transport_of(scope: Scope) -> asyncio.Transport | None:

@@ -79,7 +79,7 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
         self._transport = transport
         self._server_state.connections.add(self)  # type: ignore[arg-type]  # it has `shutdown`
         try:
-            self._conclude(answer(request, self._gateway))
+            self._conclude(answer(request, self._gateway), request.early)
         except UnknownKeyError:
             transport.pause_reading()
             self._tasks.spawn(self._answer_later(request))
@@ -93,12 +93,13 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
         except MeshError as error:
             answered = refused(error, gateway)
         if not self._transport.is_closing():
-            self._conclude(answered)
+            self._conclude(answered, request.early)
             self._transport.resume_reading()
 
-    def _conclude(self, answered: Answer) -> None:
+    def _conclude(self, answered: Answer, early: bytes) -> None:
         if answered.form is not None:
             self._open(answered.form, answered.response, answered.grants)
+            self._receive(early)
         else:
             self._transport.write(answered.response)
             self._transport.close()
@@ -119,11 +120,7 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
         return _BUFFER
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._websocket.receive_data(_BUFFER[:nbytes])
-        for frame in self._websocket.events_received():
-            if isinstance(frame, Frame) and frame.opcode in _DATA and not self._take(frame):
-                break
-        self._reply()
+        self._receive(_BUFFER[:nbytes])
 
     def pause_writing(self) -> None:
         if self._outbox is not None:
@@ -147,6 +144,13 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
         self._transport.abort()
 
     # Reading
+
+    def _receive(self, data: bytes | bytearray) -> None:
+        self._websocket.receive_data(data)
+        for frame in self._websocket.events_received():
+            if isinstance(frame, Frame) and frame.opcode in _DATA and not self._take(frame):
+                break
+        self._reply()
 
     def _take(self, frame: Frame) -> bool:
         """Take a part of a message, which is heard once it is whole; say if it was in order."""

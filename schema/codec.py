@@ -18,6 +18,7 @@ import zstandard
 from jarvis_mesh.schema.errors import EventError, TooLargeError
 from jarvis_mesh.schema.event import Event, parse_event
 from jarvis_mesh.schema.json_value import MAX_DEPTH
+from jarvis_mesh.schema.value_count import check_cbor_count
 
 MAX_BODY_BYTES: Final = 1_000_000
 """As it travels on NATS."""
@@ -43,13 +44,14 @@ def encode_body(event: Event) -> bytes:
     The event must have been checked; `Event` alone doesn't.
 
     Raises:
-        TooLargeError: over 1,000,000 bytes, or over 4 MiB before compression.
+        TooLargeError: over 1,000,000 bytes, over 4 MiB before compression, or too many values.
     """
     plain = cbor2.dumps(event.to_map())
     if len(plain) < COMPRESS_FROM_BYTES:
         return plain
     if len(plain) > MAX_PLAIN_BYTES:
         raise TooLargeError(f"the event has {len(plain):,} bytes, over {MAX_PLAIN_BYTES:,}")
+    check_cbor_count(plain)
     packed = _compressor.compress(plain)
     body = packed if len(packed) < len(plain) else plain
     if len(body) > MAX_BODY_BYTES:
@@ -70,6 +72,7 @@ def decode_body(body: bytes) -> Event:
     if len(body) > MAX_BODY_BYTES:
         raise TooLargeError(f"a body of {len(body):,} bytes, over {MAX_BODY_BYTES:,}")
     plain = decompress(body) if body.startswith(ZSTD_MAGIC) else body
+    check_cbor_count(plain)
     stream = io.BytesIO(plain)
     value = _decode_item(stream)
     if stream.tell() != len(plain):  # said before the rest is decoded: it could be 4 MiB of items
@@ -105,7 +108,9 @@ def iter_items(plain: bytes) -> Iterator[Any]:
     Raises:
         EventError: an item is malformed or cut, or has tags, duplicate keys, keys that aren't
             strings, or too deep a nesting.
+        TooLargeError: there are too many values, in all of them together.
     """
+    check_cbor_count(plain)
     stream = io.BytesIO(plain)
     while stream.tell() < len(plain):
         yield _decode_item(stream)

@@ -1,0 +1,57 @@
+"""Whatever a client's socket sends, it is answered, and nobody else is worse off."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.fuzz.frames import PING, frame
+from tests.support.gateway import RunningGateway
+from tests.support.plain_client import connect
+
+HANDSHAKE = (
+    b"GET /v1/ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+@asynccontextmanager
+async def raw(
+    mesh: RunningGateway, data: bytes
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """Connect and send *data* in one write."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", mesh.settings.port)
+    try:
+        writer.write(data)
+        async with asyncio.timeout(10):
+            yield reader, writer
+    finally:
+        writer.transport.abort()
+
+
+@pytest.mark.parametrize("target", [b"http://127.0.0.1", b"*", b"127.0.0.1:80", b"//x:99999/v1/ws"])
+async def test_a_handshake_for_no_path_of_ours_is_refused(
+    mesh: RunningGateway, target: bytes
+) -> None:
+    async with raw(mesh, HANDSHAKE.replace(b"/v1/ws", target)) as (reader, _):
+        answer = await reader.read()
+    assert answer.startswith((b"HTTP/1.1 404 ", b"HTTP/1.1 400 "))
+
+
+async def test_what_comes_right_behind_the_handshake_is_heard(mesh: RunningGateway) -> None:
+    early = frame(b'{"op":"ping","id":"early"}') + frame(b"x", PING)
+    async with raw(mesh, HANDSHAKE + early) as (reader, writer):
+        assert b"101 Switching" in await reader.readuntil(b"\r\n\r\n")
+        await reader.readuntil(b'{"op":"pong","id":"early"}')
+        writer.write(frame(b'{"op":"ping","id":"later"}'))
+        await reader.readuntil(b'{"op":"pong","id":"later"}')
+
+
+async def test_who_says_much_before_the_answer_is_told_to_wait(mesh: RunningGateway) -> None:
+    async with raw(mesh, HANDSHAKE + frame(b"", PING) * 10_000) as (reader, _):
+        assert b" 400 " in await reader.readline()
+    async with connect(mesh.url) as client:
+        await client.still_lives()
