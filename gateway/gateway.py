@@ -31,6 +31,7 @@ from jarvis_mesh.gateway.service_calls import ServiceCalls
 from jarvis_mesh.gateway.services import Services
 from jarvis_mesh.gateway.ticker import Ticker
 from jarvis_mesh.gateway.tokens import Tokens
+from jarvis_mesh.gateway.turns import Turns
 from jarvis_mesh.schema.clock import Clock, SystemClock
 from jarvis_mesh.schema.errors import MeshError, SetupError, UnavailableError
 from jarvis_mesh.schema.types import TypeRegistry
@@ -119,6 +120,7 @@ class Gateway:
             fanout=Fanout(Flusher(self._clock, settings.flush_interval)),
             encoded_runs=EncodedRuns(),
             metrics=self.metrics,
+            turns=Turns(self._clock),
             clock=self._clock,
             heartbeat=settings.heartbeat,
             auth_timeout=settings.auth_timeout,

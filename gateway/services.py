@@ -16,6 +16,7 @@ from jarvis_mesh.gateway.metrics import Metrics
 from jarvis_mesh.gateway.publishing import Publishing
 from jarvis_mesh.gateway.service_calls import ServiceCalls
 from jarvis_mesh.gateway.tokens import Tokens
+from jarvis_mesh.gateway.turns import Turns
 from jarvis_mesh.schema.clock import Clock
 
 MAX_RETRY_MS: Final = 2_000
@@ -36,6 +37,7 @@ class Services:
     fanout: Fanout
     encoded_runs: EncodedRuns
     metrics: Metrics
+    turns: Turns
     clock: Clock
     heartbeat: float
     """Seconds after which a client that was sent nothing is sent a heartbeat."""

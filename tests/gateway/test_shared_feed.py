@@ -32,6 +32,7 @@ from jarvis_mesh.gateway.shared_feed import SharedFeed
 from jarvis_mesh.gateway.stored_event import StoredEvent
 from jarvis_mesh.gateway.tail import Tail
 from jarvis_mesh.gateway.task_scope import TaskScope
+from jarvis_mesh.gateway.turns import Turns
 from jarvis_mesh.schema import Cursor, parse_channel
 from jarvis_mesh.schema.wire import Subscribed
 from tests.support.clock import ManualClock
@@ -140,6 +141,7 @@ class Stage:
                 live=self.live,
                 fanout=Fanout(Flusher(self.clock, 0.01)),
                 metrics=Metrics(),
+                turns=Turns(self.clock),
                 clock=self.clock,
                 stalled_after=1e9,
             ),
