@@ -102,6 +102,17 @@ def decompress(body: bytes) -> bytes:
         raise EventError(f"no complete zstd frame of at most 4 MiB: {error}") from None
 
 
+def plain_bytes(body: bytes) -> int:
+    """Return how many bytes *body* has once decompressed, as far as it says so, at most 4 MiB."""
+    if not body.startswith(ZSTD_MAGIC):
+        return len(body)
+    try:
+        said = zstandard.get_frame_parameters(body).content_size
+    except zstandard.ZstdError:
+        return len(body)  # it won't be decompressed
+    return min(said, MAX_PLAIN_BYTES)  # that of a frame that doesn't say is a number beyond
+
+
 def iter_items(plain: bytes) -> Iterator[Any]:
     """Yield the items of a CBOR sequence (RFC 8742), up to the first malformed one.
 
