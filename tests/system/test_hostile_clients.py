@@ -55,3 +55,21 @@ async def test_who_says_much_before_the_answer_is_told_to_wait(mesh: RunningGate
         assert b" 400 " in await reader.readline()
     async with connect(mesh.url) as client:
         await client.still_lives()
+
+
+async def test_a_flood_of_pings_is_answered_whole(mesh: RunningGateway) -> None:
+    count = 20_000
+    async with raw(mesh, HANDSHAKE) as (reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(frame(b"x", PING) * count + frame(b'{"op":"ping","id":"last"}'))
+        found = b""
+        while b'"last"' not in found[-100:]:
+            found += await reader.read(1 << 20)
+    assert found.count(b"\x8a\x01x") == count
+
+
+async def test_large_messages_come_whole(mesh: RunningGateway) -> None:
+    async with connect(mesh.url) as client:
+        for size in (1, 500, 512, 4_096, 70_000, 1_000_000):
+            await client.socket.send('{"op":"ping","id":1}' + " " * size)
+            await client.expect("pong")
