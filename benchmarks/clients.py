@@ -25,7 +25,7 @@ _MASK = bytes(4)
 class CountingClient(asyncio.Protocol):
     """One connection in the JSON form."""
 
-    def __init__(self, *requests: dict[str, Any]) -> None:
+    def __init__(self, *requests: dict[str, Any], token: str | None = None) -> None:
         self.events = 0
         self.received_bytes = 0
         self.is_open = asyncio.get_running_loop().create_future()
@@ -34,7 +34,9 @@ class CountingClient(asyncio.Protocol):
         self.subscribed = 0
         self.cursor = ""
         """That of `subscribed`."""
+        self.is_lost = False
         self._requests = requests
+        self._bearer = "" if token is None else f"Authorization: Bearer {token}\r\n"
         self._end = b""
         self._transport: asyncio.Transport | None = None
 
@@ -45,7 +47,7 @@ class CountingClient(asyncio.Protocol):
         transport.write(
             "GET /v1/ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
             f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\n"
-            "Sec-WebSocket-Version: 13\r\n\r\n".encode()
+            f"Sec-WebSocket-Version: 13\r\n{self._bearer}\r\n".encode()
         )
 
     def data_received(self, data: bytes) -> None:
@@ -64,6 +66,7 @@ class CountingClient(asyncio.Protocol):
             self.is_live.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.is_lost = True
         if not self.is_open.done():
             self.is_open.set_exception(ConnectionError("closed before it was subscribed"))
         if not self.is_live.done():
@@ -78,14 +81,7 @@ class CountingClient(asyncio.Protocol):
     def send(self, request: dict[str, Any]) -> None:
         """Send one request in a masked text frame."""
         assert self._transport is not None
-        text = json.dumps(request).encode()
-        length = len(text)
-        head = (
-            bytes([0x81, 0x80 | length])
-            if length < 126
-            else bytes([0x81, 0xFE]) + length.to_bytes(2, "big")
-        )
-        self._transport.write(head + _MASK + text)
+        self._transport.write(frame(json.dumps(request).encode()))
 
     def stall(self) -> None:
         """Take nothing any more."""
@@ -101,6 +97,17 @@ class CountingClient(asyncio.Protocol):
         """Break the connection."""
         if self._transport is not None:
             self._transport.abort()
+
+
+def frame(text: bytes) -> bytes:
+    """Return a masked text frame."""
+    length = len(text)
+    head = (
+        bytes([0x81, 0x80 | length])
+        if length < 126
+        else bytes([0x81, 0xFE]) + length.to_bytes(2, "big")
+    )
+    return head + _MASK + text
 
 
 def subscribe(*channels: str, since: Any = None) -> dict[str, Any]:
@@ -129,12 +136,16 @@ async def until_all_have(
     return highest
 
 
-async def connect(url: str, *requests: dict[str, Any]) -> CountingClient:
+async def connect(
+    url: str,
+    *requests: dict[str, Any],
+    make: Callable[..., CountingClient] = CountingClient,
+) -> CountingClient:
     """Return a client that has said *requests*, once the first subscription is accepted."""
     address = urlsplit(url)
     sock = socket.create_connection((address.hostname, address.port))
     sock.setblocking(False)
     loop = asyncio.get_running_loop()
-    _, client = await loop.create_connection(lambda: CountingClient(*requests), sock=sock)
+    _, client = await loop.create_connection(lambda: make(*requests), sock=sock)
     await client.is_open
     return client

@@ -32,8 +32,7 @@ class MeasuredGateway(GatewayProcess):
 
     def cpu_seconds(self) -> float:
         """Return the CPU time that it has used."""
-        times = psutil.Process(self.pid).cpu_times()
-        return times.user + times.system
+        return cpu_seconds(self.pid)
 
     def metric(self, name: str) -> float:
         """Return one figure of its /metrics."""
@@ -42,6 +41,12 @@ class MeasuredGateway(GatewayProcess):
                 if line.startswith(f"{name} "):
                     return float(line.split()[1])
         raise LookupError(name)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time that a process has used."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
 
 
 class Stage:
@@ -74,9 +79,9 @@ def _write_conf(folder: Path, more: str) -> Path:
 
 
 @asynccontextmanager
-async def gateway_process(nats_url: str) -> AsyncIterator[MeasuredGateway]:
-    """Run a gateway."""
-    gateway = MeasuredGateway({"NATS_URL": nats_url}, Path(os.devnull))
+async def gateway_process(nats_url: str, **settings: str) -> AsyncIterator[MeasuredGateway]:
+    """Run a gateway; *settings* are MESH_* variables without that prefix."""
+    gateway = MeasuredGateway({"NATS_URL": nats_url, **settings}, Path(os.devnull))
     try:
         await gateway.start()
         yield gateway
@@ -85,9 +90,9 @@ async def gateway_process(nats_url: str) -> AsyncIterator[MeasuredGateway]:
 
 
 @asynccontextmanager
-async def stage() -> AsyncIterator[Stage]:
-    """Run both."""
-    async with log_server() as nats, gateway_process(nats.url("gateway")) as gateway:
+async def stage(**settings: str) -> AsyncIterator[Stage]:
+    """Run both, the gateway with *settings*."""
+    async with log_server() as nats, gateway_process(nats.url("gateway"), **settings) as gateway:
         yield Stage(nats, gateway)
 
 

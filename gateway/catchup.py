@@ -190,7 +190,7 @@ class CatchUp:
             if not run:
                 return
             self.cursor = self.cursor.at(run[-1].seq)
-            if run[0].event is None:
+            if not run[0].is_readable:
                 yield unreadable(run[0], self.cursor.epoch)
             else:
                 self.replayed += len(run)

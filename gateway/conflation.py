@@ -61,7 +61,7 @@ class Conflation:
         """Keep *event* instead of an older one on its subject."""
         # Removed first, so that the dict stays in the order of the sequences.
         older = self._newest.pop(event.subject, None)
-        self._bytes += len(event.body) - (0 if older is None else len(older.body))
+        self._bytes += event.size_bytes - (0 if older is None else older.size_bytes)
         self._newest[event.subject] = event
         if len(self._newest) >= MAX_SUBJECTS or self._bytes > MAX_BYTES:
             self._flush_early(event)
@@ -115,7 +115,7 @@ class Conflation:
         newest = tuple(self._newest.values())
         self._forget()
         for event in newest:
-            if event.event is None:
+            if not event.is_readable:
                 self._target.miss(unreadable(event, self._services.live.epoch))
             else:
                 self._target.put((event,))

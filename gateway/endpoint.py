@@ -137,7 +137,9 @@ class Endpoint:
         """
         outbox = self._sender.outbox
         unacknowledged_bytes = outbox.unacknowledged_bytes()
-        if unacknowledged_bytes < self._unacknowledged_bytes or not unacknowledged_bytes:
+        # What was written since is among them: as many as before are fewer of those before.
+        before = self._unacknowledged_bytes + (0 if outbox.has_written else -1)
+        if unacknowledged_bytes <= before or not unacknowledged_bytes:
             self._last_progress = now
         self._unacknowledged_bytes = unacknowledged_bytes
         if outbox.has_written:

@@ -117,7 +117,7 @@ class EventPage:
             if self._is_complete:
                 return
             self._events.append(event)
-            self._bytes += len(event.body)
+            self._bytes += event.size_bytes
             self._cursor = self._cursor.at(event.seq)
             if len(self._events) >= self._limit or self._bytes >= MAX_BYTES:
                 self._is_complete = True
@@ -131,7 +131,7 @@ class EventPage:
             self._cursor = missing.cursor
 
     def deliver(self, event: StoredEvent) -> None:
-        if event.event is None:
+        if not event.is_readable:
             self.miss(unreadable(event, self._cursor.epoch))
         else:
             self.put((event,))

@@ -94,7 +94,7 @@ class Group:
 
     def deliver(self, event: StoredEvent) -> None:
         """Write *event* to every member at the next flush."""
-        if event.event is None:
+        if not event.is_readable:
             for member in tuple(self._members.values()):
                 member.skip_unreadable(event)
             return

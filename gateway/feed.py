@@ -119,9 +119,10 @@ class Feed:
 
     async def pursue(self, target: Target) -> None:
         """Give *target* all that follows the cursor; return when the feed is to join, now."""
-        engine, live = self.engine, self._live
+        engine, live, turns = self.engine, self._live, self._services.turns
         while True:
             await target.drained()
+            await turns.mine()  # what comes next may come from memory: let others run
             match engine.next_step(live.floor(self.interests), live.position):
                 case Step.BARRIER:
                     await self._persist(live.barrier)
@@ -130,7 +131,9 @@ class Feed:
                 case Step.TAIL:
                     self._hand_over(live.tail_page(engine.cursor.seq), target)
                 case Step.PAGE:
-                    self._hand_over(await self._page(), target)
+                    page = await self._page()
+                    await turns.mine()  # many may have waited for it
+                    self._hand_over(page, target)
                 case Step.SKIP:
                     self._hand_over(await self._skip(), target)
                 case Step.JOIN:
@@ -156,7 +159,6 @@ class Feed:
             self._replay = None
 
     async def _page(self) -> Page:
-        await self._services.clock.sleep(0)  # a page may come from memory: let others run
         pages, exists = self._services.pages, self._live.position
         return await self._persist(partial(pages.page, self.engine.cursor.seq, exists))
 

@@ -126,11 +126,11 @@ class Gateway:
             tokens=Tokens(settings, self.keys, self.revocations, self._clock),
             deadlines=Deadlines(self._clock),
             limits=ClientLimits(settings, self._clock),
-            turns=Turns(),
             replay_age=ReplayAge(settings.max_replay_age, reader, self._clock),
             fanout=Fanout(Flusher(self._clock, settings.flush_interval)),
             encoded_runs=EncodedRuns(),
             metrics=self.metrics,
+            turns=Turns(self._clock),
             clock=self._clock,
             settings=settings,
         )

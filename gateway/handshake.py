@@ -32,6 +32,8 @@ SILENT: Final = logging.getLogger("jarvis_mesh.websockets")
 SILENT.disabled = True
 _JUDGE: Final = ServerProtocol(logger=SILENT)
 """Knows what can be wrong with a handshake, and how to say it. What it keeps, nobody reads."""
+MAX_EARLY_BYTES: Final = 4096
+"""What a client may say before it has the answer. Once it is open, as much is read at a time."""
 _KEY_CHARACTERS: Final = 24
 """Of 16 bytes in base64."""
 
@@ -67,6 +69,8 @@ def answer(request: UpgradeRequest, gateway: Gateway) -> Answer:
     form = choose_format(offered)
     if gateway.is_draining or form is None:
         return _refuse(*refusal(gateway))
+    if len(request.early) > MAX_EARLY_BYTES:
+        return _refuse(HTTPStatus.BAD_REQUEST, "Wait for the answer before you say so much.")
     if not _is_in_order(request, fields):
         judged = _judge(request)
         if judged.status_code != HTTPStatus.SWITCHING_PROTOCOLS:

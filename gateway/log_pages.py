@@ -98,7 +98,7 @@ class PageCache:
 
 
 def _size(page: Page) -> int:
-    return page.body_bytes + _EVENT_OVERHEAD * (1 + len(page.events))
+    return page.size_bytes + _EVENT_OVERHEAD * (1 + len(page.events))
 
 
 class LogPages:

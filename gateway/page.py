@@ -62,9 +62,9 @@ class Page:
         self._runs: dict[tuple[Filter, ...], Sequence[Run]] = {}
 
     @property
-    def body_bytes(self) -> int:
-        """Sum of the events' bodies."""
-        return sum(len(event.body) for event in self.events)
+    def size_bytes(self) -> int:
+        """Sum of its events'."""
+        return sum(event.size_bytes for event in self.events)
 
     def holes(self, after_seq: int) -> Iterator[tuple[int, int]]:
         """Yield the ranges above *after_seq* that had expired when the page was read.
@@ -119,13 +119,13 @@ def _cut(events: Iterable[StoredEvent]) -> Iterator[Run]:
     run: list[StoredEvent] = []
     size = 0
     for event in events:
-        if run and (event.event is None or size > RUN_BYTES or len(run) >= RUN_EVENTS):
+        if run and (not event.is_readable or size > RUN_BYTES or len(run) >= RUN_EVENTS):
             yield tuple(run)
             run, size = [], 0
-        if event.event is None:
+        if not event.is_readable:
             yield (event,)
         else:
             run.append(event)
-            size += len(event.body)
+            size += event.size_bytes
     if run:
         yield tuple(run)

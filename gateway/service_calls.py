@@ -80,7 +80,7 @@ def _result(body: bytes, name: str) -> JSON:
         (item,) = iter_items(body)
         reply = msgspec.convert(item, _Reply)
         check_json(reply.result, "result")
-    except (EventError, ValueError, msgspec.ValidationError):
+    except (EventError, TooLargeError, ValueError, msgspec.ValidationError):
         raise InternalError(
             f"{name} answered with something else than a result or an error"
         ) from None

@@ -38,6 +38,8 @@ class UpgradeRequest(NamedTuple):
     """Names in lower case."""
     peer: str | None = None
     """The address that it comes from; `None` if it isn't known."""
+    early: bytes = b""
+    """What came behind it at once: a client should wait for the answer, and many don't."""
 
 
 class Upgraded(Protocol):

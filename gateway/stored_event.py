@@ -8,7 +8,6 @@ Source: docs/protocol.md, "Events" and "WebSocket protocol".
 
 from __future__ import annotations
 
-from enum import Enum
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -16,9 +15,8 @@ import cbor2
 import msgspec
 
 from jarvis_mesh.config.log import STREAM
-from jarvis_mesh.schema.codec import decode_body
+from jarvis_mesh.schema.codec import decode_body, plain_bytes
 from jarvis_mesh.schema.errors import MeshError
-from jarvis_mesh.schema.event import Event
 from jarvis_mesh.schema.subjects import TICK_FAMILY, is_subject
 
 # Not at the start of a line: the server glues its headers to a publisher's malformed ones.
@@ -28,13 +26,6 @@ _SEQUENCE: Final = b"Nats-Sequence: "
 _OWN_STREAM: Final = b"Nats-Stream:"
 _EVENTS: Final = STREAM.encode()
 _TICK: Final = f"{TICK_FAMILY}."
-
-
-class _Unopened(Enum):
-    UNOPENED = "not looked into yet"
-
-
-_UNOPENED: Final = _Unopened.UNOPENED
 
 
 class Place(NamedTuple):
@@ -53,13 +44,13 @@ class StoredEvent:
 
     __slots__ = (
         "_cbor",
-        "_event",
         "_event_json",
         "_json",
         "_steered",
         "body",
         "place",
         "seq",
+        "size_bytes",
         "tokens",
     )
 
@@ -72,8 +63,9 @@ class StoredEvent:
         # The server appends its header to the publisher's: two of them mean that an answer
         # of the server was steered into the log as if it were an event.
         self._steered = headers.count(_OWN_STREAM) > 1
-        self._event: Event | _Unopened | None = _UNOPENED
-        self._event_json = b""
+        self.size_bytes = plain_bytes(body)
+        """Of what is kept of it: bodies of a kilobyte can expand to megabytes."""
+        self._event_json: bytes | None = None
         self._json = b""
         self._cbor = b""
 
@@ -93,18 +85,22 @@ class StoredEvent:
         return not self.tokens or self.is_tick
 
     @property
-    def event(self) -> Event | None:
-        """The event; `None` if the body is no valid one or not this subject's."""
-        if isinstance(self._event, _Unopened):
-            self._event = None if self._steered else self._open()
-        return self._event
+    def is_readable(self) -> bool:
+        """Whether the body is a valid event, and this subject's."""
+        if self._event_json is None:
+            self._event_json = b"" if self._steered else self._open()
+        return bool(self._event_json)
 
-    def _open(self) -> Event | None:
+    def _open(self) -> bytes:
+        """Return the event as JSON; empty if it isn't readable.
+
+        The event itself isn't kept: one byte of CBOR can be a list, which takes 64.
+        """
         try:
             event = decode_body(self.body)
         except MeshError:
-            return None
-        return event if event.subject == self.subject else None
+            return b""
+        return msgspec.json.encode(event.to_map()) if event.subject == self.subject else b""
 
     @property
     def json(self) -> bytes:
@@ -140,9 +136,8 @@ class StoredEvent:
     @property
     def event_json(self) -> bytes:
         """The event alone."""
-        if not self._event_json:
-            assert self.event is not None, "only readable events are sent"  # noqa: S101
-            self._event_json = msgspec.json.encode(self.event.to_map())
+        assert self.is_readable, "only readable events are sent"  # noqa: S101
+        assert self._event_json is not None  # noqa: S101 - it was just opened
         return self._event_json
 
 

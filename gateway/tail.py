@@ -40,8 +40,8 @@ class Tail:
         self._open.append(event)
         self._open_page = None
         self._events += 1
-        self._bytes += len(event.body)
-        self._open_bytes += len(event.body)
+        self._bytes += event.size_bytes
+        self._open_bytes += event.size_bytes
         if len(self._open) >= self._page_events or self._open_bytes > self._max_bytes // 8:
             self._close_page()
         while self._pages and (self._events > self._max_events or self._bytes > self._max_bytes):
@@ -78,7 +78,7 @@ class Tail:
     def _drop_oldest(self) -> None:
         oldest = self._pages.pop(0)
         self._events -= len(oldest.events)
-        self._bytes -= oldest.body_bytes
+        self._bytes -= oldest.size_bytes
         self.floor = oldest.upto_seq
 
     @property

@@ -35,6 +35,12 @@ _BUFFER: Final = memoryview(bytearray(4096))
 """Where all connections' bytes arrive, to be taken at once. It is small so that one client can't
 hold up the others: in 256 KiB, which asyncio reads otherwise, fit 40,000 pings, half a second. Over
 TLS asyncio fills it by slices, which of a bytearray would be copies."""
+_LITTLE: Final = _BUFFER[:512]
+"""What is read of a client that isn't in the middle of a large message: 85 pings, a millisecond."""
+_FEW: Final = 4
+"""Frames in one read of a client that sends large ones."""
+_MANY: Final = 32
+"""Frames in one read after which others have their turn before the next."""
 _DATA: Final = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
 
 
@@ -49,7 +55,9 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
     __slots__ = (
         "_connection",
         "_gateway",
+        "_is_resting",
         "_is_text",
+        "_next_buffer",
         "_outbox",
         "_partial",
         "_reader",
@@ -70,6 +78,8 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
         self._partial: bytearray | None = None
         """The message of which fragments have come."""
         self._is_text = False
+        self._next_buffer = _LITTLE
+        self._is_resting = False
         self._unread: deque[str | bytes] | None = None
         self._reader: asyncio.Task[None] | None = None
         self._transport: asyncio.Transport
@@ -81,7 +91,7 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
         self._transport = transport
         self._server_state.connections.add(self)  # type: ignore[arg-type]  # it has `shutdown`
         try:
-            self._conclude(answer(request, self._gateway))
+            self._conclude(answer(request, self._gateway), request.early)
         except UnknownKeyError:
             transport.pause_reading()
             self._tasks.spawn(self._answer_later(request))
@@ -95,14 +105,15 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
         except MeshError as error:
             answered = refused(error, gateway)
         if not self._transport.is_closing():
-            self._conclude(answered)
+            self._conclude(answered, request.early)
             self._transport.resume_reading()
         elif answered.visit is not None:
             answered.visit.end()
 
-    def _conclude(self, answered: Answer) -> None:
+    def _conclude(self, answered: Answer, early: bytes) -> None:
         if answered.form is not None and answered.visit is not None:
             self._open(answered.form, answered.response, answered.grants, answered.visit)
+            self._receive(early)
         else:
             self._transport.write(answered.response)
             self._transport.close()
@@ -122,14 +133,10 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
     # As the transport sees it
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return _BUFFER
+        return self._next_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._websocket.receive_data(bytes(_BUFFER[:nbytes]))
-        for frame in self._websocket.events_received():
-            if isinstance(frame, Frame) and frame.opcode in _DATA and not self._take(frame):
-                break
-        self._reply()
+        self._receive(bytes(_BUFFER[:nbytes]))
 
     def pause_writing(self) -> None:
         if self._outbox is not None:
@@ -153,6 +160,20 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
         self._transport.abort()
 
     # Reading
+
+    def _receive(self, data: bytes) -> None:
+        self._websocket.receive_data(data)
+        frames = self._websocket.events_received()
+        is_large = len(data) >= len(_LITTLE) and len(frames) <= _FEW
+        self._next_buffer = _BUFFER if is_large else _LITTLE
+        if len(frames) >= _MANY and not self._is_resting:
+            self._is_resting = True
+            self._transport.pause_reading()
+            self._tasks.spawn(self._read_on_later())
+        for frame in frames:
+            if isinstance(frame, Frame) and frame.opcode in _DATA and not self._take(frame):
+                break
+        self._reply()
 
     def _take(self, frame: Frame) -> bool:
         """Take a part of a message, which is heard once it is whole; say if it was in order."""
@@ -184,10 +205,16 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
             self._transport.pause_reading()
         self._unread.append(message)
 
+    async def _read_on_later(self) -> None:
+        await self._gateway.services.turns.mine()
+        self._is_resting = False
+        self._listen()
+
     def _listen(self) -> None:
         """Take more from the client, unless it has to be answered or to take something first."""
-        if self._reader is None and self._outbox is not None and not self._outbox.is_full:
-            self._transport.resume_reading()
+        if self._reader or self._is_resting or self._outbox is None or self._outbox.is_full:
+            return
+        self._transport.resume_reading()
 
     async def _read(self, connection: Connection, unread: deque[str | bytes]) -> None:
         try:

@@ -18,6 +18,7 @@ import zstandard
 from jarvis_mesh.schema.errors import EventError, TooLargeError
 from jarvis_mesh.schema.event import Event, parse_event
 from jarvis_mesh.schema.json_value import MAX_DEPTH
+from jarvis_mesh.schema.value_count import check_cbor_count
 
 MAX_BODY_BYTES: Final = 1_000_000
 """As it travels on NATS."""
@@ -43,13 +44,14 @@ def encode_body(event: Event) -> bytes:
     The event must have been checked; `Event` alone doesn't.
 
     Raises:
-        TooLargeError: over 1,000,000 bytes, or over 4 MiB before compression.
+        TooLargeError: over 1,000,000 bytes, over 4 MiB before compression, or too many values.
     """
     plain = cbor2.dumps(event.to_map())
     if len(plain) < COMPRESS_FROM_BYTES:
         return plain
     if len(plain) > MAX_PLAIN_BYTES:
         raise TooLargeError(f"the event has {len(plain):,} bytes, over {MAX_PLAIN_BYTES:,}")
+    check_cbor_count(plain)
     packed = _compressor.compress(plain)
     body = packed if len(packed) < len(plain) else plain
     if len(body) > MAX_BODY_BYTES:
@@ -70,6 +72,7 @@ def decode_body(body: bytes) -> Event:
     if len(body) > MAX_BODY_BYTES:
         raise TooLargeError(f"a body of {len(body):,} bytes, over {MAX_BODY_BYTES:,}")
     plain = decompress(body) if body.startswith(ZSTD_MAGIC) else body
+    check_cbor_count(plain)
     stream = io.BytesIO(plain)
     value = _decode_item(stream)
     if stream.tell() != len(plain):  # said before the rest is decoded: it could be 4 MiB of items
@@ -99,13 +102,26 @@ def decompress(body: bytes) -> bytes:
         raise EventError(f"no complete zstd frame of at most 4 MiB: {error}") from None
 
 
+def plain_bytes(body: bytes) -> int:
+    """Return how many bytes *body* has once decompressed, as far as it says so, at most 4 MiB."""
+    if not body.startswith(ZSTD_MAGIC):
+        return len(body)
+    try:
+        said = zstandard.get_frame_parameters(body).content_size
+    except zstandard.ZstdError:
+        return len(body)  # it won't be decompressed
+    return min(said, MAX_PLAIN_BYTES)  # that of a frame that doesn't say is a number beyond
+
+
 def iter_items(plain: bytes) -> Iterator[Any]:
     """Yield the items of a CBOR sequence (RFC 8742), up to the first malformed one.
 
     Raises:
         EventError: an item is malformed or cut, or has tags, duplicate keys, keys that aren't
             strings, or too deep a nesting.
+        TooLargeError: there are too many values, in all of them together.
     """
+    check_cbor_count(plain)
     stream = io.BytesIO(plain)
     while stream.tell() < len(plain):
         yield _decode_item(stream)

@@ -19,6 +19,7 @@ import msgspec
 from jarvis_mesh.schema.errors import BadRequestError, MeshError, UnknownOpError
 from jarvis_mesh.schema.event import Metadata, describe, keep_unknown_metadata
 from jarvis_mesh.schema.json_value import JSON, MAX_INTEGER
+from jarvis_mesh.schema.value_count import check_json_count
 
 PROTOCOL: Final = 1
 JSON_SUBPROTOCOL: Final = "mesh.v1.json"
@@ -321,14 +322,17 @@ def decode_json(line: bytes | str) -> Any:
 
     Raises:
         BadRequestError: it isn't JSON.
+        TooLargeError: it has too many values.
     """
     try:
-        return msgspec.json.decode(line)
+        value = msgspec.json.decode(line)
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
         reason = str(error)[:100]
         if "truncated" in reason:  # what msgspec says of both
             reason += ", or a \\u escape is half of a surrogate pair"
         raise BadRequestError(f"not JSON: {reason}") from None
+    check_json_count(value, len(line))
+    return value
 
 
 def _fits(text: str, max_bytes: int) -> bool:

@@ -10,7 +10,7 @@ from jarvis_mesh.config.settings import Settings
 from jarvis_mesh.gateway.access import ANYBODY
 from jarvis_mesh.gateway.formats import CBOR, JSON
 from jarvis_mesh.gateway.gateway import Gateway
-from jarvis_mesh.gateway.handshake import answer
+from jarvis_mesh.gateway.handshake import MAX_EARLY_BYTES, answer
 from jarvis_mesh.gateway.sockets import UpgradeRequest
 from tests.support.tokens import SECRET, token_for
 
@@ -132,3 +132,11 @@ def test_no_token_counts_before_it_is_known_which_are_revoked() -> None:
     authorization = f"Bearer {token_for('alice')}"
     answered = answer(request(authorization=authorization), gateway(jwt_secret=SECRET))
     assert answered.response.startswith(b"HTTP/1.1 503 ")
+
+
+def test_who_says_much_before_the_answer_is_told_to_wait() -> None:
+    early = request()._replace(early=bytes(MAX_EARLY_BYTES))
+    assert answer(early, gateway()).form is JSON
+    refused = answer(early._replace(early=bytes(MAX_EARLY_BYTES + 1)), gateway())
+    assert refused.form is None
+    assert refused.response.startswith(b"HTTP/1.1 400 ")

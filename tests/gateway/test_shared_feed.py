@@ -34,6 +34,7 @@ from jarvis_mesh.gateway.shared_feed import SharedFeed
 from jarvis_mesh.gateway.stored_event import StoredEvent
 from jarvis_mesh.gateway.tail import Tail
 from jarvis_mesh.gateway.task_scope import TaskScope
+from jarvis_mesh.gateway.turns import Turns
 from jarvis_mesh.schema import Cursor, parse_channel
 from jarvis_mesh.schema.wire import Subscribed
 from tests.support.clock import ManualClock
@@ -145,6 +146,7 @@ class Stage:
                 live=self.live,
                 fanout=Fanout(Flusher(self.clock, 0.01)),
                 metrics=Metrics(),
+                turns=Turns(self.clock),
                 clock=self.clock,
                 settings=Settings(stalled_after=86_400),
             ),

@@ -6,9 +6,11 @@ import json
 
 import cbor2
 import pytest
+import zstandard
 
 from jarvis_mesh.gateway.stored_event import Place, StoredEvent, place_in_log
-from jarvis_mesh.schema import encode_body
+from jarvis_mesh.schema import decode_body, encode_body
+from jarvis_mesh.schema.codec import MAX_PLAIN_BYTES
 from tests.support.publishing import make_event
 from tests.support.stored import stored, unreadable
 
@@ -63,19 +65,18 @@ def test_an_answer_that_was_steered_into_the_log_is_unreadable() -> None:
     steered = StoredEvent(
         Place(event.subject, 1), headers("Nats-Stream: EVENTS", *GOOD), encode_body(event)
     )
-    assert steered.event is None
+    assert not steered.is_readable
 
 
 def test_an_event_on_another_subject_is_unreadable() -> None:
     moved = StoredEvent(Place("agent.deleted._.tests._._._", 1), b"", encode_body(make_event()))
-    assert moved.event is None
-    assert unreadable(1, SUBJECT).event is None
+    assert not moved.is_readable
+    assert not unreadable(1, SUBJECT).is_readable
 
 
 def test_each_form_has_the_same_event() -> None:
     event = stored(7, entity="a.b")
-    assert event.event is not None
-    expected = {"op": "event", "seq": 7, "event": event.event.to_map()}
+    expected = {"op": "event", "seq": 7, "event": decode_body(event.body).to_map()}
     assert json.loads(event.json) == expected
     assert json.loads(event.json_for('s"1')) == expected | {"sub": 's"1'}
     assert cbor2.loads(event.cbor) == [7, event.body]
@@ -84,7 +85,19 @@ def test_each_form_has_the_same_event() -> None:
 
 def test_it_is_opened_and_encoded_once() -> None:
     event = stored(1)
-    assert event.event is event.event
     assert event.json is event.json
     assert event.event_json is event.event_json
     assert event.cbor is event.cbor
+
+
+def test_its_size_is_what_it_expands_to() -> None:
+    """What is kept for those who come later is bounded by it."""
+    large = stored(1, payload={"agentId": "a", "text": "x" * 1_000_000})
+    assert len(large.body) < 1_000
+    assert 1_000_000 < large.size_bytes < 1_001_000
+    assert len(large.json) < large.size_bytes + 1_000
+    small = stored(2)
+    assert small.size_bytes == len(small.body)
+    untold = zstandard.ZstdCompressor(write_content_size=False).compress(small.body)
+    assert StoredEvent(small.place, b"", untold).size_bytes == MAX_PLAIN_BYTES
+    assert StoredEvent(small.place, b"", b"\x28\xb5\x2f\xfd").size_bytes == 4

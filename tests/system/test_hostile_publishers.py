@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
-
 import pytest
 
 from jarvis_mesh.cli.embedded import NatsServer
@@ -15,61 +9,10 @@ from jarvis_mesh.schema import encode_body
 from tests.support.gateway import RunningGateway
 from tests.support.plain_client import Message, PlainClient, connect
 from tests.support.publishing import TestPublisher, make_event
+from tests.support.raw_nats import HEADERS, raw_nats
 from tests.system.test_faults import wait_until_ready
 
 SOURCE = "agent-service"
-HEADERS = [
-    b"NATS/1.0\r\nNats-Stream: EVENTS\r\nNats-Subject: x\r\nNats-Sequence: 5\r\n\r\n",
-    b"NATS/1.0\r\nNats-Num-Pending: 0\r\n\r\n",
-    b"NATS/1.0 204 EOB\r\n\r\n",
-    b"NATS/1.0 404 Not Found\r\n\r\n",
-    b"NATS/1.0 503\r\n\r\n",
-    b"NATS/1.0\r\nX: y",
-    b"NATS/1.0\r\nX: yy\r\n",
-    b"XXXXXX",
-    b"\r\n",
-]
-
-
-class RawNats:
-    """A NATS connection that sends what a client library wouldn't."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-
-    async def say(self, data: bytes) -> None:
-        """Send *data* and return once the server has taken it."""
-        self._writer.write(data + b"PING\r\n")
-        async with asyncio.timeout(5):
-            while (line := await self._reader.readline()) != b"PONG\r\n":
-                assert line, "the server closed the connection"
-
-    async def hpub(self, subject: str, header: bytes, body: bytes, reply: str = "") -> None:
-        """Publish with raw headers."""
-        sizes = f"{len(header)} {len(header) + len(body)}"
-        control = " ".join(part for part in ("HPUB", subject, reply, sizes) if part)
-        await self.say(control.encode() + b"\r\n" + header + body + b"\r\n")
-
-
-@asynccontextmanager
-async def raw_nats(server: NatsServer) -> AsyncIterator[RawNats]:
-    url = urlsplit(server.url(SOURCE))
-    reader, writer = await asyncio.open_connection(url.hostname, url.port)
-    try:
-        await reader.readline()
-        connection = RawNats(reader, writer)
-        options = {
-            "user": url.username,
-            "pass": url.password,
-            "verbose": False,
-            "pedantic": False,
-            "headers": True,
-        }
-        await connection.say(f"CONNECT {json.dumps(options)}\r\n".encode())
-        yield connection
-    finally:
-        writer.close()
 
 
 async def until(client: PlainClient, seq: int) -> list[Message]:
@@ -92,7 +35,7 @@ async def test_odd_headers_stop_nobody(
     nats_server: NatsServer, mesh: RunningGateway, events: TestPublisher, header: bytes
 ) -> None:
     event = make_event(source=SOURCE)
-    async with raw_nats(nats_server) as attacker, connect(mesh.url) as client:
+    async with raw_nats(nats_server, SOURCE) as attacker, connect(mesh.url) as client:
         await client.subscribe("all")
         first = await events.publish()
         await attacker.hpub(event.subject, header, encode_body(event))
@@ -126,7 +69,7 @@ async def test_answers_steered_into_the_log_or_the_live_feed_are_never_shown(
     nats_server: NatsServer, mesh: RunningGateway, events: TestPublisher
 ) -> None:
     event = make_event(source=SOURCE)
-    async with raw_nats(nats_server) as attacker, connect(mesh.url) as client:
+    async with raw_nats(nats_server, SOURCE) as attacker, connect(mesh.url) as client:
         await client.subscribe("all")
         for reply in (
             f"live.{event.subject}",

@@ -48,6 +48,13 @@ GARBAGE: list[str | bytes] = [
     cbor2.dumps({"op": "ping", 7: 7}),
     cbor2.dumps({"op": b"ping"}),
     "x" * 1024 * 1024,
+    b"\xff" * 60_000,
+]
+
+TOO_MANY_VALUES: list[str | bytes] = [
+    "[" + "[]," * 300_000 + "[]]",
+    "[" + "1," * 70_000 + "1]",
+    b"\x9a\x00\x01\x11\x70" + b"\x80" * 70_000,
     b"\xff" * 1024 * 1024,
 ]
 
@@ -71,6 +78,14 @@ async def test_garbage_is_answered_and_the_connection_lives(client: PlainClient)
     await client.socket.send(b"")
     await client.socket.send("")
     await client.still_lives()
+
+
+async def test_a_message_of_too_many_values_is_too_large(client: PlainClient) -> None:
+    for data in TOO_MANY_VALUES:
+        await client.socket.send(data)
+        answer = await client.next()
+        assert (answer["op"], answer.get("code")) == ("error", "too_large"), data[:20]
+        await client.still_lives()
 
 
 async def test_each_line_is_judged_alone(client: PlainClient) -> None:

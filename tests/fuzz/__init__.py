@@ -1,0 +1,1 @@
+"""Hostile input of every kind against a gateway, while well-behaved clients look on."""
