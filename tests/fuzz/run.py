@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import statistics
 from collections import Counter
@@ -23,7 +24,9 @@ AT_ONCE: Final = 16
 SETTLES: Final = 30.0
 """Seconds after the last attack until nothing is left of the attackers."""
 GROWTH_MIB: Final = 16.0
-"""Memory that may be more at the end than after the first stretch, which warms up."""
+"""What its memory may grow by in the second half of a run; in the first its caches fill."""
+WARM_AFTER: Final = 60.0
+"""Seconds that this takes: of a run shorter than twice that, memory says nothing."""
 STRETCHES: Final = 4
 """Of a run that is shorter than as many minutes."""
 SPARE_FILES: Final = 2
@@ -40,7 +43,7 @@ class Outcome:
     attacks: Counter[str] = field(default_factory=Counter)
     """By kind."""
     rss_mib: list[float] = field(default_factory=list)
-    """At the end of each stretch."""
+    """The least of each stretch: what comes and goes with a large message isn't kept."""
     received: int = 0
     """Events that honest clients got."""
     published: int = 0
@@ -113,13 +116,18 @@ class Run:
         """Look at the gateway until the time is over, or too much is wrong."""
         stretch = min(60.0, self._seconds / STRETCHES)
         began = _CLOCK.monotonic()
-        due = began + stretch
+        due, least = began + stretch, math.inf
         while _CLOCK.monotonic() < began + self._seconds and not self._is_hopeless(made):
             await _CLOCK.sleep(0.25)
+            if made.watch.has_ended:
+                return
+            least = min(least, made.watch.rss_mib())
             for complaint in made.watch.complaints():
                 self._complain(complaint)
             if _CLOCK.monotonic() >= due:
                 due += stretch
+                self.outcome.rss_mib.append(least)
+                least = math.inf
                 self._tell(self._describe(made))
 
     def _is_hopeless(self, made: World) -> bool:
@@ -131,7 +139,6 @@ class Run:
 
     def _describe(self, made: World) -> str:
         outcome = self.outcome
-        outcome.rss_mib.append(made.watch.rss_mib())
         recent = [late for client in made.clients for late in client.lateness[-1_000:]]
         p99 = statistics.quantiles(recent, n=100)[98] if len(recent) > 1 else 0.0
         return (
@@ -179,7 +186,11 @@ class Run:
             self._complain(complaint)
         outcome.published, outcome.log_bytes = published, made.watch.log_bytes
         outcome.hostile_events = made.publisher.published
-        if outcome.rss_mib and outcome.rss_mib[-1] - outcome.rss_mib[0] > GROWTH_MIB:
-            self._complain(
-                f"its memory grows: {', '.join(f'{m:.1f}' for m in outcome.rss_mib)} MiB"
-            )
+        self._check_memory()
+
+    def _check_memory(self) -> None:
+        memory = self.outcome.rss_mib
+        if self._seconds < 2 * WARM_AFTER or len(memory) < 2:
+            return
+        if memory[-1] - memory[(len(memory) - 1) // 2] > GROWTH_MIB:
+            self._complain(f"its memory grows: {', '.join(f'{mib:.1f}' for mib in memory)} MiB")
