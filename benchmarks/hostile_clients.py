@@ -183,4 +183,5 @@ async def _again_and_again(port: int, kind: type[Hostile], token: str, number: i
 
 
 if __name__ == "__main__":
+    os.nice(10)  # their CPU is other machines' in life: it shouldn't count here
     asyncio.run(main(int(sys.argv[1])))

@@ -143,7 +143,7 @@ class Settings(BaseSettings):
     limit_loopback: bool = False
     """Whether clients on this machine are limited by their address too."""
     messages_per_second: float = Field(200, gt=0, le=1_000_000)
-    """Of one connection; ten seconds' worth may come at once."""
+    """Of one user; ten seconds' worth may come at once."""
     message_bytes: Bytes = Field(MAX_MESSAGE_BYTES, ge=1024, le=16 * 1024**2)
     """Of one message, or of the body of a request."""
     max_subscriptions: int = Field(100, ge=1, le=10_000)

@@ -13,9 +13,7 @@ import structlog
 
 from jarvis_mesh.gateway.access import Grants, filters_for
 from jarvis_mesh.gateway.endpoint import Endpoint
-from jarvis_mesh.gateway.limits import BURST, Visit
-from jarvis_mesh.gateway.over_limit import BusyError
-from jarvis_mesh.gateway.rates import TokenBucket
+from jarvis_mesh.gateway.limits import Visit
 from jarvis_mesh.gateway.sender import Sender
 from jarvis_mesh.gateway.services import Services
 from jarvis_mesh.gateway.subscriptions import Subscriptions
@@ -85,7 +83,7 @@ class Connection(Endpoint):
         visit: What it has taken of what is limited.
     """
 
-    __slots__ = ("_bucket", "_heard", "_subscriptions", "_tasks", "_waiting", "id")
+    __slots__ = ("_heard", "_subscriptions", "_tasks", "_waiting", "id")
 
     def __init__(
         self,
@@ -101,7 +99,6 @@ class Connection(Endpoint):
         self._tasks = tasks
         self._waiting: asyncio.Semaphore | None = None
         self._heard = 0
-        self._bucket: TokenBucket | None = None
         sender.on_end = self._subscriptions.stop
         sender.on_failure = self.fail
 
@@ -155,11 +152,7 @@ class Connection(Endpoint):
         cost = _COST.get(op) if isinstance(op, str) else None
         if cost is None:
             return
-        now, rate = self._services.clock.monotonic(), self._services.settings.messages_per_second
-        if self._bucket is None:
-            self._bucket = TokenBucket(rate, rate * BURST, now)
-        if not self._bucket.take(cost, now):
-            raise BusyError("messages", f"{op}: too many; see MESH_MESSAGES_PER_SECOND")
+        self.visit.ask(cost)
 
     async def _receive(self, value: object) -> None:
         """Answer one request, already decoded. A refusal is an answer: the connection lives."""

@@ -21,8 +21,8 @@ from jarvis_mesh.schema.clock import Clock
 
 BURST: Final = 10.0
 """Seconds' worth of a rate that may come at once."""
-MAX_ADDRESSES: Final = 10_000
-"""Addresses whose requests are remembered; then those that asked for nothing lately are not."""
+MAX_BUCKETS: Final = 10_000
+"""Of addresses and users; when there are more, those that asked for nothing lately are let go."""
 
 
 class ClientLimits:
@@ -33,9 +33,9 @@ class ClientLimits:
         self.by_address: Counter[str] = Counter()
         self.by_user: Counter[str] = Counter()
         self.replays: Counter[str] = Counter()
-        self._clock = clock
+        self.clock = clock
         self._proxies = Proxies(settings.trusted_proxies)
-        self._buckets: dict[str, TokenBucket] = {}
+        self._buckets: dict[tuple[str, str], TokenBucket] = {}
 
     def address_of(self, peer: str | None, forwarded_for: Sequence[str]) -> str | None:
         """Return as what a client is counted by its address; `None` if it isn't."""
@@ -54,14 +54,16 @@ class ClientLimits:
         """
         if address is None:
             return
-        rate, now = self.settings.requests_per_second, self._clock.monotonic()
-        bucket = self._buckets.get(address)
-        if bucket is None:
-            if len(self._buckets) >= MAX_ADDRESSES:
-                self._forget(now)
-            bucket = self._buckets[address] = TokenBucket(rate, rate * BURST, now)
-        if not bucket.take(1, now):
+        rate, now = self.settings.requests_per_second, self.clock.monotonic()
+        if not self._bucket(("requests", address), rate, now).take(1, now):
             raise BusyError("requests", f"at most {rate:g} requests a second from one address")
+
+    def messages_of(self, who: str | None) -> TokenBucket:
+        """Return what counts the messages of all connections of *who*, or of one alone."""
+        rate, now = self.settings.messages_per_second, self.clock.monotonic()
+        if who is None:
+            return TokenBucket(rate, rate * BURST, now)
+        return self._bucket(("messages", who), rate, now)
 
     def visit(self, address: str | None, user: str | None) -> Visit:
         """Count one more connection.
@@ -79,16 +81,24 @@ class ClientLimits:
             visit.is_counted = True
         return visit
 
+    def _bucket(self, key: tuple[str, str], rate: float, now: float) -> TokenBucket:
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            if len(self._buckets) >= MAX_BUCKETS:
+                self._forget(now)
+            bucket = self._buckets[key] = TokenBucket(rate, rate * BURST, now)
+        return bucket
+
     def _forget(self, now: float) -> None:
         full = [key for key, bucket in self._buckets.items() if bucket.is_full(now)]
-        for key in full or list(self._buckets)[: MAX_ADDRESSES // 2]:
+        for key in full or list(self._buckets)[: MAX_BUCKETS // 2]:
             del self._buckets[key]
 
 
 class Visit:
     """What one connection has taken. `end` gives it back."""
 
-    __slots__ = ("_address", "_limits", "_user", "is_counted")
+    __slots__ = ("_address", "_limits", "_messages", "_user", "is_counted")
 
     def __init__(self, limits: ClientLimits, address: str | None) -> None:
         self.is_counted = False
@@ -96,6 +106,7 @@ class Visit:
         self._limits = limits
         self._address = address
         self._user: str | None = None
+        self._messages: TokenBucket | None = None
 
     def identify(self, user: str | None) -> None:
         """Count the connection among those of *user*, if it isn't yet.
@@ -110,6 +121,22 @@ class Visit:
             raise BusyError("connections_user", f"at most {most} connections of one user")
         self._limits.by_user[user] += 1
         self._user = user
+
+    def ask(self, cost: float) -> None:
+        """Count what the connection asks for, with all others of its user.
+
+        Without users it is its address that counts, and where that isn't, the connection alone.
+
+        Raises:
+            BusyError: it is too much.
+        """
+        limits, who = self._limits, self._user or self._address
+        if who is not None:
+            bucket = limits.messages_of(who)
+        else:
+            bucket = self._messages = self._messages or limits.messages_of(None)
+        if not bucket.take(cost, limits.clock.monotonic()):
+            raise BusyError("messages", "too many messages; see MESH_MESSAGES_PER_SECOND")
 
     def begin_replay(self) -> Replay | None:
         """Count one more replay; `None` for somebody who isn't counted.

@@ -89,7 +89,7 @@ async def test_requests_of_an_address_have_a_rate() -> None:
 async def test_addresses_are_forgotten_when_there_are_too_many(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(limits, "MAX_ADDRESSES", 10)
+    monkeypatch.setattr(limits, "MAX_BUCKETS", 10)
     clock = ManualClock()
     counted = made(clock)
     for number in range(100):

@@ -141,7 +141,7 @@ async def test_messages_of_a_connection(nats_server: NatsServer, events: TestPub
     async with (
         limited(nats_server, messages_per_second=1) as mesh,
         connect(mesh.url) as client,
-        connect(mesh.url) as neighbour,
+        connect_from(OTHER, mesh) as neighbour,
     ):
         await client.subscribe("all", sub="a")
         await client.subscribe("all", sub="b")
