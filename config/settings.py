@@ -7,13 +7,11 @@ file that `--config` or MESH_CONFIG names, defaults.
 from __future__ import annotations
 
 import os
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
 import structlog
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
-from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -22,24 +20,26 @@ from pydantic_settings import (
 )
 
 from jarvis_mesh.config.environment import (
-    FILE_SUFFIX,
     PREFIX,
-    did_you_mean,
-    read_secret,
     unknown_names,
 )
 from jarvis_mesh.config.jwks_url import check_jwks_url
 from jarvis_mesh.config.log import LogSettings
 from jarvis_mesh.config.nats_url import check_nats_urls
 from jarvis_mesh.config.networks import check_host, check_origin, parse_network
+from jarvis_mesh.config.settings_sources import (
+    NATS_URLS,
+    ConfigFile,
+    SecretFiles,
+    explain,
+    variables,
+)
 from jarvis_mesh.config.units import parse_bytes, parse_duration
 from jarvis_mesh.schema.errors import SetupError
 from jarvis_mesh.schema.nats_credentials import NatsCredentials, public_nkey
 from jarvis_mesh.schema.types import BUILT_IN_FAMILIES, check_families
 from jarvis_mesh.schema.wire import MAX_MESSAGE_BYTES
 
-NATS_URLS: Final = ("nats_url", "nats_admin_url")
-SECRETS: Final = (*NATS_URLS, "nats_nkey_seed", "nats_admin_nkey_seed", "jwt_secret")
 MIN_SECRET_BYTES: Final = 32
 """Of a secret for HS256: as long as the hash (RFC 7518, section 3.2)."""
 NATS_SECURITY: Final = (
@@ -185,12 +185,12 @@ class Settings(BaseSettings):
         given = {name: value for name, value in flags.items() if value is not None}
         if config is not None:
             given["config"] = config
-        for sentence in unknown_names(os.environ, _variables()):
+        for sentence in unknown_names(os.environ, variables(cls)):
             log.warning(sentence)
         try:
             settings = cls(**given)
         except ValidationError as error:
-            raise SetupError(_explain(error, given)) from None
+            raise SetupError(explain(error, given)) from None
         _ = settings.nats_credentials  # raises where half of a certificate is missing
         return settings
 
@@ -240,8 +240,8 @@ class Settings(BaseSettings):
         return (
             init_settings,
             env_settings,
-            _SecretFiles(settings_cls),
-            _ConfigFile(settings_cls),
+            SecretFiles(settings_cls),
+            ConfigFile(settings_cls),
         )
 
     @field_validator("nats_nkey_seed", "nats_admin_nkey_seed")
@@ -299,66 +299,3 @@ class Settings(BaseSettings):
     @classmethod
     def _check_proxies(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(str(parse_network(proxy)) for proxy in proxies)
-
-
-class _Source(PydanticBaseSettingsSource):
-    """A source that reads all its values in one go."""
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        raise NotImplementedError  # the base class wants it, `__call__` doesn't use it
-
-
-class _SecretFiles(_Source):
-    """Secrets from the files that `MESH_…_FILE` name."""
-
-    def __call__(self) -> dict[str, Any]:
-        found = {name: read_secret(os.environ, variable(name)) for name in SECRETS}
-        return {name: secret for name, secret in found.items() if secret is not None}
-
-
-class _ConfigFile(_Source):
-    """The TOML file that flags or environment (the sources before this one) have named."""
-
-    def __call__(self) -> dict[str, Any]:
-        path = self.current_state.get("config")
-        if path is None:
-            return {}
-        try:
-            values = tomllib.loads(Path(path).read_text())
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise SetupError(f"the configuration file {path} can't be read: {error}") from None
-        fields = [name for name in Settings.model_fields if name != "config"]
-        for name in values:
-            if name not in fields:
-                hint = did_you_mean(name, fields)
-                raise SetupError(f"{path}: {name} is no setting{hint}")
-        return values
-
-
-def variable(name: str) -> str:
-    """Return the environment variable of a setting."""
-    return PREFIX + name.upper()
-
-
-def _variables() -> list[str]:
-    names = [variable(name) for name in Settings.model_fields]
-    return names + [variable(name) + FILE_SUFFIX for name in SECRETS]
-
-
-def _explain(error: ValidationError, flags: dict[str, Any]) -> str:
-    """Return one line that names what is wrong, where it was said, and what would be right."""
-    complaints = []
-    for detail in error.errors():
-        name = str(detail["loc"][0])
-        if name in flags:
-            place = f"--{name.replace('_', '-')}"
-        elif os.environ.get(variable(name)):
-            place = variable(name)
-        elif name in SECRETS and os.environ.get(variable(name) + FILE_SUFFIX):
-            place = variable(name) + FILE_SUFFIX
-        else:
-            place = f"{name} in the configuration file (or {variable(name)})"
-        reason = detail["msg"].removeprefix("Value error, ").replace("Input should", "it should")
-        value = "" if name in SECRETS else f" is {detail['input']!r:.60}"
-        complaints.append(f"{place}{value}: {reason}")
-    return "; ".join(complaints)

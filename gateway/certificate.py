@@ -13,7 +13,8 @@ from typing import Final
 
 import structlog
 
-from jarvis_mesh.config.settings import Settings, variable
+from jarvis_mesh.config.settings import Settings
+from jarvis_mesh.config.settings_sources import variable
 from jarvis_mesh.schema.clock import Clock
 from jarvis_mesh.schema.errors import SetupError
 

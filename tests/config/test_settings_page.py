@@ -10,7 +10,8 @@ from typing import Final
 import pytest
 
 from jarvis_mesh.config.environment import FILE_SUFFIX, NKEY_PREFIX, NOT_SETTINGS, PASSWORD_PREFIX
-from jarvis_mesh.config.settings import SECRETS, Settings, variable
+from jarvis_mesh.config.settings import Settings
+from jarvis_mesh.config.settings_sources import SECRETS, variable
 from jarvis_mesh.schema.types import BUILT_IN_FAMILIES
 
 ROOT: Final = Path(__file__).parents[2]
