@@ -12,8 +12,8 @@ from typing import Final
 from jarvis_mesh.gateway.formats import Format
 from jarvis_mesh.gateway.page import Run
 
-MAX_BYTES: Final = 16 * 1024 * 1024
-_EVENT_OVERHEAD: Final = 2 * 1024
+MAX_BYTES: Final = 32 * 1024 * 1024
+_EVENT_OVERHEAD: Final = 1024
 """What an event of a run takes beside its body. Its page may have gone already, and what is cached
 is then all that keeps it: 30,000 events for 8 MiB of short runs, before that was counted."""
 
