@@ -12,7 +12,10 @@ from typing import Final
 from jarvis_mesh.gateway.formats import Format
 from jarvis_mesh.gateway.page import Run
 
-MAX_BYTES: Final = 8 * 1024 * 1024
+MAX_BYTES: Final = 32 * 1024 * 1024
+_EVENT_OVERHEAD: Final = 1024
+"""What an event of a run takes beside its body. Its page may have gone already, and what is cached
+is then all that keeps it: 30,000 events for 8 MiB of short runs, before that was counted."""
 
 
 class EncodedRuns:
@@ -35,10 +38,14 @@ class EncodedRuns:
             return found[1]
         encoded = _encode(run, form, sub)
         self._encoded[key] = run, encoded
-        self._bytes += len(encoded)
+        self._bytes += _size(run, encoded)
         while self._bytes > self._max_bytes:
-            self._bytes -= len(self._encoded.popitem(last=False)[1][1])
+            self._bytes -= _size(*self._encoded.popitem(last=False)[1])
         return encoded
+
+
+def _size(run: Run, encoded: bytes) -> int:
+    return len(encoded) + sum(_EVENT_OVERHEAD + event.size_bytes for event in run)
 
 
 def _encode(run: Run, form: Format, sub: str | None) -> bytes:

@@ -40,7 +40,7 @@ _LITTLE: Final = _BUFFER[:512]
 _FEW: Final = 4
 """Frames in one read of a client that sends large ones."""
 _MANY: Final = 32
-"""Frames in one read after which others have their turn before the next."""
+"""Frames in one read of a client that has to wait for its turn with what it says next."""
 _DATA: Final = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
 
 
@@ -55,12 +55,13 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
     __slots__ = (
         "_connection",
         "_gateway",
-        "_is_resting",
+        "_is_chatty",
         "_is_text",
         "_next_buffer",
         "_outbox",
         "_partial",
         "_reader",
+        "_receiving",
         "_server_state",
         "_tasks",
         "_transport",
@@ -79,7 +80,8 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
         """The message of which fragments have come."""
         self._is_text = False
         self._next_buffer = _LITTLE
-        self._is_resting = False
+        self._is_chatty = False
+        self._receiving: asyncio.Task[None] | None = None
         self._unread: deque[str | bytes] | None = None
         self._reader: asyncio.Task[None] | None = None
         self._transport: asyncio.Transport
@@ -136,7 +138,12 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
         return self._next_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._receive(bytes(_BUFFER[:nbytes]))
+        data = bytes(_BUFFER[:nbytes])
+        if self._is_chatty:
+            self._transport.pause_reading()
+            self._receiving = self._tasks.spawn(self._receive_in_turn(data), outlives=True)
+        else:
+            self._receive(data)
 
     def pause_writing(self) -> None:
         if self._outbox is not None:
@@ -161,15 +168,18 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
 
     # Reading
 
+    async def _receive_in_turn(self, data: bytes) -> None:
+        await self._gateway.services.turns.mine()
+        self._receiving = None
+        self._receive(data)
+        self._listen()
+
     def _receive(self, data: bytes) -> None:
         self._websocket.receive_data(data)
         frames = self._websocket.events_received()
         is_large = len(data) >= len(_LITTLE) and len(frames) <= _FEW
         self._next_buffer = _BUFFER if is_large else _LITTLE
-        if len(frames) >= _MANY and not self._is_resting:
-            self._is_resting = True
-            self._transport.pause_reading()
-            self._tasks.spawn(self._read_on_later())
+        self._is_chatty = len(frames) >= _MANY
         for frame in frames:
             if isinstance(frame, Frame) and frame.opcode in _DATA and not self._take(frame):
                 break
@@ -205,14 +215,9 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
             self._transport.pause_reading()
         self._unread.append(message)
 
-    async def _read_on_later(self) -> None:
-        await self._gateway.services.turns.mine()
-        self._is_resting = False
-        self._listen()
-
     def _listen(self) -> None:
         """Take more from the client, unless it has to be answered or to take something first."""
-        if self._reader or self._is_resting or self._outbox is None or self._outbox.is_full:
+        if self._reader or self._receiving or self._outbox is None or self._outbox.is_full:
             return
         self._transport.resume_reading()
 
@@ -228,7 +233,7 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
         """Send the answers that the protocol itself has: pongs and close frames."""
         replies = self._websocket.data_to_send()
         is_ending = SEND_EOF in replies
-        if isinstance(self._websocket.parser_exc, PayloadTooBig):
+        if is_ending and isinstance(self._websocket.parser_exc, PayloadTooBig):
             self._gateway.metrics.refuse("message_bytes")
         if is_ending and self._connection is not None:
             self._connection.hang_up()  # before the close frame: what its group has collected
@@ -239,6 +244,8 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
 
     async def _leave(self, connection: Connection) -> None:
         try:
+            if self._receiving is not None:
+                await asyncio.wait([self._receiving])
             if self._reader is not None:
                 await asyncio.wait([self._reader])
             await self._tasks.cancel()

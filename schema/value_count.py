@@ -9,6 +9,7 @@ Source: docs/protocol.md, "Events"; RFC 8949, section 3.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from jarvis_mesh.schema.errors import TooLargeError
@@ -20,6 +21,11 @@ _STRINGS: Final = (2, 3)
 _LONG: Final = range(24, 28)
 """What the low five bits of a head say when 1, 2, 4 or 8 bytes with its argument follow."""
 _INDEFINITE: Final = 31
+_TEXT: Final = r'"(?:[^"\\]++|\\.)*+"?'
+"""A text in JSON. The end is optional: looking for one that isn't there again and again would
+take for ever."""
+_TEXTS: Final = re.compile(_TEXT, re.DOTALL)
+_BYTES_TEXTS: Final = re.compile(_TEXT.encode(), re.DOTALL)
 
 
 def _short_bytes(head: int) -> int:
@@ -63,25 +69,30 @@ def _long_bytes(data: bytes, at: int) -> int:
     return 1 + width + (argument if major in _STRINGS else 0)
 
 
-def check_json_count(value: object, text_length: int) -> None:
-    """Return if *value* holds few enough values; at once if its text is too short for more.
+def check_json_count(text: str | bytes) -> None:
+    """Return if the JSON in *text* has few enough values; cheap for short ones.
 
     Raises:
         TooLargeError: there are too many.
     """
-    if text_length <= 2 * MAX_VALUES:  # one takes two characters at least: `0,`
+    if _count_marks(text) <= MAX_VALUES:
         return
-    count, waiting = 0, [value]
-    while waiting:
-        if count + len(waiting) > MAX_VALUES:
-            raise _too_many()
-        one = waiting.pop()
-        count += 1
-        if isinstance(one, dict):
-            count += len(one)
-            waiting.extend(one.values())
-        elif isinstance(one, list):
-            waiting.extend(one)
+    bare = _TEXTS.sub("", text) if isinstance(text, str) else _BYTES_TEXTS.sub(b"", text)
+    if _count_marks(bare) > MAX_VALUES:
+        raise _too_many()
+
+
+def _count_marks(text: str | bytes) -> int:
+    """Return how many values there are if no text has such marks in it, or more if one has.
+
+    Each value but the first has a comma or an opening before it, each key a colon after it.
+    """
+    if len(text) <= MAX_VALUES:
+        return len(text)
+    if isinstance(text, str):
+        return 1 + sum(map(text.count, ",:[{")) - text.count("[]") - text.count("{}")
+    marks = (b",", b":", b"[", b"{")
+    return 1 + sum(map(text.count, marks)) - text.count(b"[]") - text.count(b"{}")
 
 
 def _too_many() -> TooLargeError:

@@ -10,6 +10,7 @@ Source: docs/protocol.md, "WebSocket protocol".
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Final, TypeAlias, get_args
 
@@ -317,6 +318,17 @@ def encode_cbor(message: Request | Notice) -> bytes:
     return cbor2.dumps(msgspec.to_builtins(message))
 
 
+def _float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text[:40]} is out of range")
+    return value
+
+
+_decoder: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(float_hook=_float)
+"""With its own way to read numbers (0.22) `1e308` takes 9 µs: a message of them 1.6 s."""
+
+
 def decode_json(line: bytes | str) -> Any:
     """Return what one line of a text message holds.
 
@@ -324,15 +336,14 @@ def decode_json(line: bytes | str) -> Any:
         BadRequestError: it isn't JSON.
         TooLargeError: it has too many values.
     """
+    check_json_count(line)
     try:
-        value = msgspec.json.decode(line)
+        return _decoder.decode(line)
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
         reason = str(error)[:100]
         if "truncated" in reason:  # what msgspec says of both
             reason += ", or a \\u escape is half of a surrogate pair"
         raise BadRequestError(f"not JSON: {reason}") from None
-    check_json_count(value, len(line))
-    return value
 
 
 def _fits(text: str, max_bytes: int) -> bool:

@@ -25,7 +25,7 @@ SETTLES: Final = 30.0
 """Seconds after the last attack until nothing is left of the attackers."""
 GROWTH_MIB: Final = 16.0
 """What its memory may grow by in the second half of a run; in the first its caches fill."""
-WARM_AFTER: Final = 60.0
+WARM_AFTER: Final = 120.0
 """Seconds that this takes: of a run shorter than twice that, memory says nothing."""
 STRETCHES: Final = 4
 """Of a run that is shorter than as many minutes."""

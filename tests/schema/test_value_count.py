@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import time
 from typing import Any
 
 import cbor2
@@ -33,15 +36,18 @@ def count(value: Any) -> int:
 def test_every_kind_of_item_is_counted_once(value: Any, beyond: int) -> None:
     fill = MAX_VALUES - count(value) + beyond - 1  # the list around them counts too
     whole = [value, *[0] * fill]
-    data, text_length = cbor2.dumps(whole), 3 * MAX_VALUES
+    data, text = cbor2.dumps(whole), json.dumps(whole)
     if count(whole) <= MAX_VALUES:
         check_cbor_count(data)
-        check_json_count(whole, text_length)
+        check_json_count(text)
+        check_json_count(text.encode())
     else:
         with pytest.raises(TooLargeError):
             check_cbor_count(data)
         with pytest.raises(TooLargeError):
-            check_json_count(whole, text_length)
+            check_json_count(text)
+        with pytest.raises(TooLargeError):
+            check_json_count(text.encode())
 
 
 def test_indefinite_lengths_and_cut_items_are_passed_over() -> None:
@@ -51,4 +57,15 @@ def test_indefinite_lengths_and_cut_items_are_passed_over() -> None:
 
 def test_a_long_text_is_one_value() -> None:
     check_cbor_count(cbor2.dumps("[" * 1_000_000))
-    check_json_count("[" * 1_000_000, 1_000_002)
+    for text in ("[,:{" * 250_000, '\\"' * 250_000, "é" * 500_000):
+        check_json_count(json.dumps(text))
+
+
+@pytest.mark.parametrize(
+    "text", ['"\\"' + '\\"' * 400_000 + "[" * 70_000, "\\" * 1_000_000 + ":" * 70_000]
+)
+def test_text_that_does_not_end_takes_no_time(text: str) -> None:
+    started = time.process_time()
+    with contextlib.suppress(TooLargeError):
+        check_json_count(text)
+    assert time.process_time() - started < 1
