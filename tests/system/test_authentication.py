@@ -14,6 +14,7 @@ import websockets
 from joserfc.jwk import ECKey
 
 from jarvis_mesh.cli.embedded import NatsServer
+from jarvis_mesh.gateway import key_store
 from tests.support.gateway import RunningGateway, gateway
 from tests.support.gateway_process import GatewayProcess
 from tests.support.http_client import JSON_TYPE, NDJSON, SSE, ask, get_json, next_block, next_line
@@ -115,12 +116,12 @@ async def test_who_brings_no_token_in_time_is_closed(nats_server: NatsServer) ->
 async def test_a_token_can_be_replaced_before_it_expires(
     secured: RunningGateway, events: TestPublisher
 ) -> None:
-    headers = bearer(token_for("alice", expires_in=1.5))
+    headers = bearer(token_for("alice", expires_in=0.7))
     async with connect(secured.url, additional_headers=headers) as client:
         await client.subscribe("all")
-        answer = await client.ask("auth", token=token_for("alice", expires_in=4))
+        answer = await client.ask("auth", token=token_for("alice", expires_in=2))
         assert answer["op"] == "authenticated"
-        await wait_until(lambda: time.time() > answer["expires"] - 2, "a later time")
+        await wait_until(lambda: time.time() > answer["expires"] - 1, "a later time")
         seq = await events.publish(make_event(user="alice"))
         assert (await client.expect("event"))["seq"] == seq
         assert (await client.expect("error"))["code"] == "unauthorized"
@@ -356,7 +357,10 @@ async def test_metrics_are_for_operators(secured: RunningGateway) -> None:
 # Keys
 
 
-async def test_a_rotated_key_is_found(nats_server: NatsServer, tmp_path: Path) -> None:
+async def test_a_rotated_key_is_found(
+    nats_server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_store, "FETCH_PAUSE", 0.2)
     old, new = (ECKey.generate_key("P-256", {"kid": kid}) for kid in ("old", "new"))
     path = tmp_path / "jwks.json"
 

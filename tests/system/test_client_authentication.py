@@ -84,13 +84,13 @@ async def test_tokens_are_renewed_and_no_event_is_missed(
         watching = client.subscribe("all")
         await watching.ready()
         sent = []
-        until = time.time() + 5
+        until = time.time() + 3
         while time.time() < until:
             sent.append(await events.publish(make_event(user="alice")))
             await anext(watching)
         assert watching.cursor is not None
         assert watching.cursor.endswith(f":{sent[-1]}")
-    assert len(given) >= 3
+    assert len(given) >= 2
 
 
 async def test_a_revoked_token_ends_the_mesh(

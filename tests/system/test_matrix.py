@@ -34,7 +34,7 @@ from tests.support.tokens import SECRET, bearer, token_for
 
 EVENTS = 150
 TOKENS = 50
-CASES = 60
+CASES = 45
 """Subscriptions of each token over a WebSocket."""
 PAYLOADS: dict[str, dict[str, Any]] = {
     "terminal:output": {"terminalId": "t", "output": "x"},
