@@ -22,6 +22,7 @@ from jarvis_mesh.gateway.app import create_app
 from jarvis_mesh.gateway.certificate import Certificate, open_certificate
 from jarvis_mesh.gateway.endpoint import FAREWELL
 from jarvis_mesh.gateway.gateway import Gateway
+from jarvis_mesh.gateway.heap import give_back, keep_large_blocks_apart
 from jarvis_mesh.gateway.http_protocol import HttpProtocol, Limits
 from jarvis_mesh.gateway.tls_protocol import TlsProtocol
 from jarvis_mesh.gateway.websocket_protocol import WebSocketProtocol
@@ -114,6 +115,7 @@ async def serve(
     certificate = open_certificate(settings)
     logging.getLogger("uvicorn.error").addFilter(_OURS_ONLY)
     gc.set_threshold(GC_ALLOCATIONS, 100, 50)
+    keep_large_blocks_apart()
     gateway = Gateway(settings)
     shared = None if place is None else WorkerMetrics(place, gateway.metrics.render)
     server = _Server(
@@ -135,10 +137,12 @@ async def serve(
         told = tasks.create_task(stopping.wait())
         failed = tasks.create_task(gateway.failed.wait())
         watching = tasks.create_task(_watch(certificate))
+        tidying = tasks.create_task(give_back(_CLOCK))
         await asyncio.wait({serving, told, failed}, return_when=asyncio.FIRST_COMPLETED)
         told.cancel()
         failed.cancel()
         watching.cancel()
+        tidying.cancel()
         await gateway.drain()
         server.stop()
     if gateway.failure is not None:
