@@ -132,7 +132,7 @@ class Connection(Endpoint):
     async def hear(self, message: str | bytes) -> None:
         """Answer all that one WebSocket message holds, one after the other."""
         services = self._services
-        await services.turns.mine()
+        await services.turns.mine(self.visit.who)
         began = services.clock.monotonic()
         for value in _lines(message) if isinstance(message, str) else _items(message):
             if isinstance(value, MeshError):
@@ -142,7 +142,7 @@ class Connection(Endpoint):
             await self._sender.outbox.drained()
             self._heard += 1
             if self._heard % TURN == 0 or services.clock.monotonic() - began > TURN_TAKES:
-                await services.turns.mine()
+                await services.turns.mine(self.visit.who)
                 began = services.clock.monotonic()
 
     def _check_rate(self, value: object) -> None:
@@ -259,7 +259,8 @@ class Connection(Endpoint):
             waiting.release()
 
     async def _publish(self, request: Publish, grants: Grants) -> Published:
-        await self._services.turns.mine()  # the largest event takes 40 ms to check and to encode
+        # The largest event takes 40 ms to check and to encode.
+        await self._services.turns.mine(self.visit.who)
         stored = await self._services.publishing.publish(request.event, grants)
         return Published(id=request.id, seq=stored.seq)
 

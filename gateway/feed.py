@@ -26,6 +26,8 @@ from jarvis_mesh.schema.filters import Filter
 
 RETRY_AFTER: Final = 0.25
 """Seconds after which a step that NATS interrupted is tried again."""
+HAND_OVER: Final = 0.0005
+"""Seconds for what is given to a client at once: then others have their turn."""
 LEADER_LAG: Final = 2.0
 """Seconds that a log may end before a cursor until that counts as a reset: a new leader of the
 stream answers before it has applied all that was acknowledged."""
@@ -120,9 +122,10 @@ class Feed:
     async def pursue(self, target: Target) -> None:
         """Give *target* all that follows the cursor; return when the feed is to join, now."""
         engine, live, turns = self.engine, self._live, self._services.turns
+        who = None if self._visit is None else self._visit.who
         while True:
             await target.drained()
-            await turns.mine()  # what comes next may come from memory: let others run
+            await turns.mine(who)  # what comes next may come from memory: let others run
             match engine.next_step(live.floor(self.interests), live.position):
                 case Step.BARRIER:
                     await self._persist(live.barrier)
@@ -132,7 +135,7 @@ class Feed:
                     self._hand_over(live.tail_page(engine.cursor.seq), target)
                 case Step.PAGE:
                     page = await self._page()
-                    await turns.mine()  # many may have waited for it
+                    await turns.mine(who)  # many may have waited for it
                     self._hand_over(page, target)
                 case Step.SKIP:
                     self._hand_over(await self._skip(), target)
@@ -176,8 +179,12 @@ class Feed:
             return
         if self.engine.cursor.epoch != self._live.epoch:
             return  # the page is of another log: this connection is being ended
+        clock = self._services.clock
+        began = clock.monotonic()
         for item in self.engine.take(page, self._live.position):
             _give(target, item)
+            if clock.monotonic() - began > HAND_OVER:
+                return
             if not target.is_drained:
                 return
 

@@ -108,6 +108,11 @@ class Visit:
         self._user: str | None = None
         self._messages: TokenBucket | None = None
 
+    @property
+    def who(self) -> str | None:
+        """The user, or without users the address, with whose other connections it counts."""
+        return self._user or self._address
+
     def identify(self, user: str | None) -> None:
         """Count the connection among those of *user*, if it isn't yet.
 
@@ -130,7 +135,7 @@ class Visit:
         Raises:
             BusyError: it is too much.
         """
-        limits, who = self._limits, self._user or self._address
+        limits, who = self._limits, self.who
         if who is not None:
             bucket = limits.messages_of(who)
         else:
@@ -144,7 +149,7 @@ class Visit:
         Raises:
             BusyError: the user, or without users the address, has too many.
         """
-        key = self._user or self._address
+        key = self.who
         if key is None:
             return None
         replays, most = self._limits.replays, self._limits.settings.max_replays

@@ -9,7 +9,7 @@ quarter of a millisecond together. It isn't less that is done, live events only 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from typing import Final
 
 from jarvis_mesh.schema.clock import Clock
@@ -17,6 +17,9 @@ from jarvis_mesh.schema.clock import Clock
 BUDGET: Final = 0.00025
 """Seconds for all that go on in one turn of the loop."""
 MAX_AT_ONCE: Final = 64
+FEW: Final = 16
+"""Users who, with more connections than that waiting, get at most half of the time: few users
+may not keep the loop so busy that what is live waits. Of many, each is soon done."""
 
 
 class Turns:
@@ -24,16 +27,24 @@ class Turns:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[tuple[str | None, asyncio.Future[None]]] = deque()
+        self._of: Counter[str] = Counter()
+        """How many of those that wait are whose, as far as it is known."""
         self._is_running = False
         self._began = 0.0
         self._at_once = MAX_AT_ONCE
 
-    async def mine(self) -> None:
-        """Return when it is the caller's turn: to do what takes a millisecond at most."""
+    async def mine(self, who: str | None = None) -> None:
+        """Return when it is the caller's turn: to do what takes a millisecond at most.
+
+        Args:
+            who: The user, or the address, that it is done for.
+        """
         loop = asyncio.get_running_loop()
         turn = loop.create_future()
-        self._waiting.append(turn)
+        self._waiting.append((who, turn))
+        if who is not None:
+            self._of[who] += 1
         if not self._is_running:
             self._is_running = True
             loop.call_soon(self._give)
@@ -44,7 +55,9 @@ class Turns:
         loop = asyncio.get_running_loop()
         loop.call_soon(self._begin)
         for _ in range(min(self._at_once, len(self._waiting))):
-            turn = self._waiting.popleft()
+            who, turn = self._waiting.popleft()
+            if who is not None:
+                self._leave(who)
             if not turn.done():  # cancelled: its client has gone
                 turn.set_result(None)
         loop.call_soon(self._end)
@@ -58,7 +71,18 @@ class Turns:
             self._at_once = max(1, self._at_once // 2)
         elif took < BUDGET / 2:
             self._at_once = min(MAX_AT_ONCE, self._at_once * 2)
-        if self._waiting:
-            self._give()
-        else:
+        if not self._waiting:
             self._is_running = False
+        elif self._are_of_few():
+            asyncio.get_running_loop().call_later(took, self._give)
+        else:
+            self._give()
+
+    def _are_of_few(self) -> bool:
+        """Say whether many turns wait that are for few users."""
+        return len(self._of) <= FEW < self._of.total()
+
+    def _leave(self, who: str) -> None:
+        self._of[who] -= 1
+        if not self._of[who]:
+            del self._of[who]

@@ -169,7 +169,8 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
     # Reading
 
     async def _receive_in_turn(self, data: bytes) -> None:
-        await self._gateway.services.turns.mine()
+        who = None if self._connection is None else self._connection.visit.who
+        await self._gateway.services.turns.mine(who)
         self._receiving = None
         self._receive(data)
         self._listen()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
-from jarvis_mesh.gateway.turns import BUDGET, MAX_AT_ONCE, Turns
+import pytest
+
+from jarvis_mesh.gateway.turns import BUDGET, FEW, MAX_AT_ONCE, Turns
 from tests.support.clock import ManualClock
 
 
@@ -69,3 +72,29 @@ async def test_who_has_left_takes_no_turn_from_others() -> None:
     assert work.done == [2]
     await work.do(3)
     assert work.done == [2, 3]
+
+
+async def test_few_users_with_many_connections_leave_the_loop_idle_in_between() -> None:
+    """Whoever has most of them: between two turns there is time for what is live."""
+    for users, is_busy in ((3, False), (FEW + 1, True)):
+        clock = WorkingClock()
+        turns = Turns(clock)
+        rests = 0
+
+        async def work(who: str, turns: Turns = turns, clock: WorkingClock = clock) -> None:
+            for _ in range(3):
+                await turns.mine(who)
+                clock.work(0.001)
+
+        def note(delay: float, callback: Callable[[], None]) -> None:
+            nonlocal rests
+            rests += 1
+            asyncio.get_running_loop().call_soon(callback)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(asyncio.get_running_loop(), "call_later", note, raising=False)
+            async with asyncio.TaskGroup() as tasks:
+                for number in range(100):
+                    tasks.create_task(work(f"u{number % users}"))
+        assert (rests == 0) == is_busy
+        assert not turns._of
