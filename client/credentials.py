@@ -103,14 +103,15 @@ def _check_way(url: str) -> None:
     parts = urlsplit(url)
     if parts.username is not None:
         raise SetupError("the URL has a user in it: leave that out, the token says who you are")
-    if parts.scheme == "ws" and not _is_loopback(parts.hostname or ""):
+    if parts.scheme == "ws" and not is_loopback(parts.hostname or ""):
         log.warning(
             "the token goes to %s unencrypted, for everybody on the way to read: use https or wss",
             parts.hostname,
         )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Say whether *host* is this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -14,6 +14,7 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.http11 import Response
 from websockets.typing import Subprotocol
 
+from jarvis_mesh.client.credentials import is_loopback
 from jarvis_mesh.client.formats import Format, Item
 from jarvis_mesh.schema.errors import (
     BadRequestError,
@@ -31,7 +32,6 @@ MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
 CLOSE_WITHIN: Final = 1.0
 """Seconds for the other end to agree; our cursor says all that matters."""
 _SCHEMES: Final = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
-_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _MAX_REASON: Final = 200
 """Characters of what a gateway says about a refusal that an error repeats."""
 
@@ -121,7 +121,7 @@ async def _connect(url: str, form: Format, token: str | None) -> ClientConnectio
         close_timeout=CLOSE_WITHIN,
         max_size=MAX_MESSAGE_BYTES,
         # A proxy from the environment can't reach what listens on this machine alone.
-        proxy=None if urlsplit(url).hostname in _LOOPBACK else True,
+        proxy=None if is_loopback(urlsplit(url).hostname or "") else True,
     )
 
 

@@ -108,8 +108,12 @@ class CatchUp:
         self.skip_filters = filters if len(filters) <= MAX_SKIP_FILTERS else (cover(filters),)
         self._is_sparse = ANY not in self.skip_filters
 
-    def begin(self, log: LogState) -> Missing | None:
-        """Return what the log as it is now can't give; the cursor is of this log afterwards."""
+    def begin(self, log: LogState, oldest: int = 1) -> Missing | None:
+        """Return what the log as it is now can't give; the cursor is of this log afterwards.
+
+        Args:
+            oldest: The first sequence that may be replayed.
+        """
         cursor = self.cursor
         if cursor.epoch != log.epoch:
             reason = "epoch"
@@ -117,7 +121,7 @@ class CatchUp:
             reason = "reset"
         else:
             return None
-        self.cursor = Cursor(log.epoch, log.first_seq - 1)
+        self.cursor = Cursor(log.epoch, max(log.first_seq, oldest) - 1)
         return Missing(cursor.seq + 1, None, reason, self.cursor)
 
     def next_step(self, floor: int | None, position: int) -> Step:

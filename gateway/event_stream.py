@@ -120,6 +120,7 @@ class StreamClient(Endpoint):
         self._shared.add(self)
         await self.feed.begin(self._shared)
         replayed = await self._shared.catch_up()
+        self.feed.end_replay()
         self._sender.say(Live(cursor=str(self.feed.now()), replayed=replayed))
 
 

@@ -96,7 +96,7 @@ class Feed:
         oldest = await self._services.replay_age.oldest(cursor, state)
         self.engine.fall_behind(cursor)
         if isinstance(since, Cursor):
-            self._foreign = self.engine.begin(state)
+            self._foreign = self.engine.begin(state, oldest)
         elif since is Start.LAST and cursor.seq:
             self._newest = await self._services.reader.newest(self.filters, oldest, cursor.seq)
         return cursor
@@ -141,7 +141,7 @@ class Feed:
                     self._hand_over(await self._skip(), target)
                 case Step.JOIN:
                     engine.join()
-                    self._end_replay()
+                    self.end_replay()
                     return
                 case step:
                     assert_never(step)
@@ -152,11 +152,12 @@ class Feed:
 
     async def close(self) -> None:
         """Let go of its interests. Idempotent."""
-        self._end_replay()
+        self.end_replay()
         interests, self.interests = self.interests, ()
         await self._live.release(interests)
 
-    def _end_replay(self) -> None:
+    def end_replay(self) -> None:
+        """Count no longer among its client's replays. Idempotent."""
         if self._replay is not None:
             self._replay.end()
             self._replay = None

@@ -185,6 +185,11 @@ class Gateway:
         """Count *client* among those that are served."""
         self._clients[client] = None
         self._nobody.clear()
+        # What happened to all while this one was on its way in happens to it too.
+        if client.grants is not None and self.revocations.cover(client.grants):
+            client.deauthorize("the token was revoked", "revoked")
+        elif self.is_draining:
+            client.end("draining", RESTARTING)
 
     def remove(self, client: Client) -> None:
         """Undo `add`. Idempotent."""

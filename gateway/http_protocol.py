@@ -159,6 +159,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.abort()  # it asks in the middle of another answer
             return
         self._stop_timer()
+        self._stop_writing_timer()
         self.connections.discard(self)
         make = cast(Callable[[ServerState], Upgraded], self.ws_protocol_class)
         upgraded = make(self.server_state)

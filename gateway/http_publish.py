@@ -14,11 +14,12 @@ from starlette.responses import Response
 
 from jarvis_mesh.gateway.access import Grants
 from jarvis_mesh.gateway.gateway import Gateway
-from jarvis_mesh.gateway.http_admission import admit
+from jarvis_mesh.gateway.http_admission import Admitted, admit
 from jarvis_mesh.gateway.http_errors import NO_STORE, STATUS, refusal
 from jarvis_mesh.schema.codec import iter_items
 from jarvis_mesh.schema.errors import (
     BadRequestError,
+    DeadlineError,
     EventError,
     LimitError,
     MeshError,
@@ -27,6 +28,8 @@ from jarvis_mesh.schema.errors import (
 from jarvis_mesh.schema.wire import Error, Publish, decode_json, parse_request
 
 MAX_EVENTS: Final = 1_000
+BODY_WITHIN: Final = 60.0
+"""Seconds for a body to come whole."""
 CBOR_TYPE: Final = "application/cbor"
 
 
@@ -37,8 +40,8 @@ async def post_events(request: Request, gateway: Gateway) -> Response:
     these, in order; its status is that of the first error.
     """
     try:
-        grants = (await admit(request, gateway)).grants
-        content = await _content(request, gateway)
+        client = await admit(request, gateway)
+        content = await _content(request, gateway, client)
         several = content if isinstance(content, list) else [content]
         if len(several) > MAX_EVENTS:
             raise LimitError(f"at most {MAX_EVENTS:,} events at once")
@@ -48,7 +51,7 @@ async def post_events(request: Request, gateway: Gateway) -> Response:
         return Response(status_code=400)  # which nobody reads: the client has gone
     # Tasks begin in order, turns come in order, and so do the publishes.
     async with asyncio.TaskGroup() as tasks:
-        running = [tasks.create_task(_publish(gateway, each, grants)) for each in several]
+        running = [tasks.create_task(_publish(gateway, each, client.grants)) for each in several]
     answers = [each.result() for each in running]
     errors = [answer for answer in answers if isinstance(answer, Error)]
     status = STATUS.get(errors[0].code, 400) if errors else 200
@@ -64,6 +67,7 @@ async def post_events(request: Request, gateway: Gateway) -> Response:
 async def _publish(gateway: Gateway, event: object, grants: Grants) -> dict[str, Any] | Error:
     await gateway.services.turns.mine(grants.user)  # a thousand at once would hold all others up
     try:
+        gateway.services.tokens.recheck(grants)  # a body can take its time to come
         stored = await gateway.services.publishing.publish(_parse(event).event, grants)
     except MeshError as error:
         gateway.metrics.refused(error)
@@ -77,19 +81,28 @@ def _parse(event: object) -> Publish:
     return request
 
 
-async def _content(request: Request, gateway: Gateway) -> object:
+async def _content(request: Request, gateway: Gateway, client: Admitted) -> object:
     """Return what the body holds.
 
     Raises:
         TooLargeError: over the limit of a message.
+        BusyError: the client has too many connections.
+        DeadlineError: it took too long to come.
         BadRequestError: neither JSON nor CBOR.
     """
     body, max_bytes = bytearray(), gateway.settings.message_bytes
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > max_bytes:
-            gateway.metrics.refuse("message_bytes")
-            raise TooLargeError(f"a body has at most {max_bytes:,} bytes")
+    visit = gateway.services.limits.visit(client.address, client.grants.user)
+    try:
+        async with asyncio.timeout(BODY_WITHIN):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > max_bytes:
+                    gateway.metrics.refuse("message_bytes")
+                    raise TooLargeError(f"a body has at most {max_bytes:,} bytes")
+    except TimeoutError:
+        raise DeadlineError(f"the body didn't come within {BODY_WITHIN:g} s") from None
+    finally:
+        visit.end()
     if request.headers.get("content-type", "").partition(";")[0].strip() != CBOR_TYPE:
         return decode_json(bytes(body))
     try:

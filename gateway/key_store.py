@@ -56,6 +56,7 @@ class KeyStore:
         self._clock = clock
         self._fetched: KeysByAlgorithm | None = None
         self._tried_at = -math.inf
+        self._is_fresh = False
         self._lock = asyncio.Lock()
 
     @classmethod
@@ -111,7 +112,7 @@ class KeyStore:
         while True:
             try:
                 await self.refresh()
-                pause = REFRESH_EVERY
+                pause = REFRESH_EVERY if self._is_fresh else FETCH_PAUSE
             except UnavailableError:
                 pause = FETCH_PAUSE
             await self._clock.sleep(pause)
@@ -119,13 +120,26 @@ class KeyStore:
     async def _fetch_now(self) -> None:
         assert self._fetch is not None  # noqa: S101 - `find` raises before this is asked for
         try:
-            self._fetched = parse_jwks(await self._fetch())
+            self._is_fresh = False
+            async with asyncio.timeout(_FETCH_WITHIN):  # urlopen's is for each piece
+                self._fetched = parse_jwks(await self._fetch())
+            self._is_fresh = True
         except (OSError, HTTPException, ValueError, BadRequestError) as error:
             log.warning(
                 "the JWK Set can't be fetched; the last one counts", reason=str(error)[:200]
             )
         finally:
             self._tried_at = self._clock.monotonic()
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Who says where keys are is the settings: not over plain http, for one."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+_OPENER: Final = urllib.request.build_opener(_NoRedirects)
 
 
 def fetch_from(url: str) -> Fetch:
@@ -138,7 +152,7 @@ def fetch_from(url: str) -> Fetch:
 
 
 def _read(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=_FETCH_WITHIN) as answer:  # noqa: S310 - checked by the settings
+    with _OPENER.open(url, timeout=_FETCH_WITHIN) as answer:
         text: bytes = answer.read(_MAX_BYTES + 1)
     if len(text) > _MAX_BYTES:
         raise ValueError(f"it has over {_MAX_BYTES:,} bytes")

@@ -93,17 +93,16 @@ class Revocations:
         if made != self._made:
             self._made, self._read_seq = made, 0
             self._entries.clear()
-        changed = False
-        while self._read_seq < last_seq:
-            answers = await self._read()
-            if not answers:
-                break  # what was last is gone, or the peer that answered lags: the next look tells
-            for answer in answers:
-                self._take(answer)
-            changed = True
-        self.are_known = True
-        if changed:
-            self._on_change()
+        read_before = self._read_seq
+        try:
+            while self._read_seq < last_seq and (answers := await self._read()):
+                for answer in answers:
+                    self._take(answer)
+            # Without an answer what was last is gone, or the peer lags: the next look tells.
+            self.are_known = True
+        finally:
+            if self._read_seq != read_before:
+                self._on_change()
 
     async def _state(self) -> tuple[str, int]:
         """Return when the bucket was made and its last sequence; nothing if there is none."""

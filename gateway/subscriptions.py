@@ -123,6 +123,9 @@ class Subscriptions:
         except BaseException:
             await feed.close()
             raise
+        if self._sender.has_ended:  # meanwhile
+            await feed.close()
+            return
         patterns = [each.pattern for each in filters]
         self._sender.say(
             Subscribed(id=request.id, sub=request.sub, filters=patterns, cursor=str(cursor))

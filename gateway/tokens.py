@@ -70,6 +70,14 @@ class Tokens:
         self._revocations.check(grants)
         return grants
 
+    def recheck(self, grants: Grants) -> None:
+        """Return if what was granted some time ago still is. Raises as `check`."""
+        if not self.are_required:
+            return
+        if grants.expires <= self._clock.time_ms() / 1000:
+            raise UnauthorizedError("the token has expired")
+        self._revocations.check(grants)
+
     async def authenticate(self, token: str) -> Grants:
         """Return what *token* grants, whose key may have to be fetched. Raises as `check`."""
         try:

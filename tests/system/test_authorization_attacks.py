@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,10 +16,12 @@ import websockets
 from jarvis_mesh.cli.embedded import NatsServer
 from tests.support.gateway import RunningGateway, gateway
 from tests.support.http_client import NDJSON, SSE, ask, get_json
+from tests.support.mesh_command import announce, environment, mesh
 from tests.support.plain_client import PlainClient, connect
 from tests.support.publishing import TestPublisher, make_event
 from tests.support.responder import serving
 from tests.support.tokens import SECRET, bearer, token_for
+from tests.support.waiting import wait_until
 
 NOISE = os.urandom(5_000).hex()
 
@@ -226,3 +229,41 @@ async def test_a_subscription_under_way_when_its_token_is_replaced_is_measured_b
     ):
         tasks.create_task(one(first))
         tasks.create_task(one(second))
+
+
+async def test_a_body_that_takes_its_time_is_measured_when_it_is_whole(
+    secured: RunningGateway,
+) -> None:
+    token = token_for("alice", publish=["all"], expires_in=0.5)
+    body = json.dumps({"type": "agent:created", "payload": {"agentId": "a"}}).encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", secured.settings.port)
+    writer.write(
+        f"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n".encode()
+        + body[:10]
+    )
+    began = time.time()
+    await wait_until(lambda: time.time() > began + 0.7, "the token's end")
+    writer.write(body[10:])
+    assert (await reader.readline()).startswith(b"HTTP/1.1 401 ")
+    writer.transport.abort()
+
+
+async def test_a_stream_that_opens_while_its_token_is_revoked_ends(
+    secured: RunningGateway, nats_server: NatsServer, tmp_path: Path
+) -> None:
+    """A cursor ahead of the log waits two seconds for it."""
+    announce(nats_server, tmp_path)
+    token = token_for("alice", jti="t1")
+    async with connect(secured.url, additional_headers=bearer(token)) as client:
+        epoch = (await client.next())["cursor"].partition(":")[0]
+
+    async def read() -> str:
+        options: dict[str, Any] = {"channels": ("all",), "headers": bearer(token)}
+        async with ask(secured.url, NDJSON, since=f"{epoch}:1000", **options) as stream:
+            return await stream.text()
+
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        reading = tasks.create_task(read())
+        assert (await mesh("revoke", "--id", "t1", env=environment(tmp_path))).code == 0
+    assert "unauthorized" in reading.result()

@@ -228,3 +228,38 @@ async def test_how_far_back_a_replay_goes(nats_server: NatsServer, events: TestP
         status, refused = await get_json(mesh.url, channels=("all",), since="start")
         assert (status, refused["code"]) == (400, "limit_exceeded")
         assert "1 seconds" in refused["message"]
+
+
+async def test_a_stream_that_is_live_replays_no_more(
+    nats_server: NatsServer, events: TestPublisher
+) -> None:
+    await events.publish_many(3)
+    options: dict[str, Any] = {"channels": ("all",), "since": "start"}
+    async with (
+        limited(nats_server, max_replays=1) as mesh,
+        ask(mesh.url, NDJSON, **options) as first,
+    ):
+        await first.until('"op":"live"')
+        async with ask(mesh.url, NDJSON, **options) as second:
+            assert second.status == 200
+
+
+async def test_a_cursor_ahead_of_the_log_goes_back_no_further(
+    nats_server: NatsServer, events: TestPublisher
+) -> None:
+    (old,) = await events.publish_many(1)
+    async with (
+        limited(nats_server, max_replay_age=1, messages_per_second=1e6) as mesh,
+        connect(mesh.url) as client,
+    ):
+        epoch = (await client.next())["cursor"].partition(":")[0]
+        async with asyncio.timeout(20):
+            while True:
+                await events.publish_many(1)
+                answer = await client.ask("subscribe", sub="x", channels=["all"], since="start")
+                if answer["op"] == "error":
+                    break
+                await client.ask("unsubscribe", sub="x")
+        await client.subscribe("all", sub="a", since=f"{epoch}:1000000")
+        await client.expect("live", sub="a")
+        assert old not in client.seqs("a")
